@@ -1,0 +1,28 @@
+/* pgoutput.h - PostgreSQL's logical replication messages, protocol versions 1 and 2.
+ *
+ * Source of every layout: PostgreSQL documentation, "Logical Replication Message Formats"
+ * (protocol-logicalrep-message-formats).
+ */
+#ifndef PGOUTPUT_H
+#define PGOUTPUT_H
+
+#include "decoders/decoder.h"
+
+MUST_USE Decoder *pgoutput_new(unsigned protocol_version);
+
+/* For messages read back from a spool, where the stream blocks around them are gone: they do (or don't) carry a
+ * transaction id behind their type byte, whatever the decoder saw last. */
+MUST_USE bool pgoutput_decode_spooled(Decoder *self, Span message, bool with_xid, Arena *arena,
+                                      const Sink *sink, Err *err);
+
+/* What the assembler must know before it decides whether a message goes to a spool: its type byte, and inside a
+ * stream block its (sub)transaction id. False: too short, ERR_PROTOCOL. */
+typedef struct PgOutputPeek {
+    char type;
+    uint32_t xid; /* 0 outside stream blocks */
+} PgOutputPeek;
+MUST_USE bool pgoutput_peek(const Decoder *self, Span message, PgOutputPeek *peek, Err *err);
+/* Between Stream Start and Stream Stop. */
+bool pgoutput_in_stream(const Decoder *self);
+
+#endif
