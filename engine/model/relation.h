@@ -23,7 +23,7 @@ typedef struct Relation {
     char identity; /* pg_class.relreplident: d default, n nothing, f full, i index */
     uint16_t column_count;
     const Column *columns;
-    Span raw; /* the message it came from, so that a spool can carry it */
+    Span raw; /* the message it came from, without a transaction id, so that a spool can carry it */
 } Relation;
 
 #endif
