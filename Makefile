@@ -4,7 +4,9 @@
 
 MODE ?= release
 B    ?= build/$(MODE)
-CC   ?= gcc
+ifeq ($(origin CC),default)
+CC   := gcc
+endif
 RUN  ?=
 
 PKGS := libpq libmariadb libcurl openssl libzstd sqlite3 expat jansson libxxhash libdeflate smartcols uuid libmicrohttpd

@@ -178,9 +178,9 @@ void log_progress(const char *line)
 {
     AUTO_BUF buf;
 
+    buf_init(&buf, 1024);
     if (!is_terminal || line_format != LOG_FORMAT_TEXT)
         return;
-    buf_init(&buf, 1024);
     buf_puts(&buf, "\r\x1b[K");
     if (line)
         buf_printf(&buf, "%.400s", line);
