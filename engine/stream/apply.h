@@ -24,6 +24,7 @@ typedef struct ApplyConf {
 
 /* What the target holds already, read before anything is streamed. */
 typedef struct ApplyProgress {
+    Position start;        /* what apply_set_start recorded, in this run or an earlier one; NONE: nothing yet */
     bool any;              /* false: this stream never applied anything here */
     Position applied;      /* commit of the last transaction in the last complete batch */
     Position applied_end;  /* its end: where to restart, and what may be confirmed */
