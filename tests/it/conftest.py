@@ -1,0 +1,106 @@
+"""Fixtures of the tests on real PostgreSQL servers. The keybridge under test is $KB_BIN, else the release build's."""
+import os
+import sys
+import tempfile
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.dirname(HERE))
+
+import kb as kb_module  # noqa: E402
+from lab.pgserver import PgServer  # noqa: E402
+
+# Nothing here outlives the machine's crash, and a killed process loses no page that it has written.
+SETTINGS = {"wal_level": "logical", "fsync": "off", "max_wal_senders": 40, "max_replication_slots": 40,
+            "max_connections": 200, "wal_sender_timeout": "20s", "log_min_messages": "warning",
+            "log_line_prefix": "%m [%p] %d ", "autovacuum_naptime": "5s", "min_wal_size": "256MB", "max_wal_size": "2GB",
+            "timezone": "America/St_Johns"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("hooks") and not kb_module.has_hooks():
+            item.add_marker(pytest.mark.skip(reason="this build has no crash points: KB_BIN=build/debug/bin/keybridge"))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "hooks: needs a build with named crash points")
+    if not os.access(kb_module.BIN, os.X_OK):
+        raise pytest.UsageError(f"{kb_module.BIN} is missing: build it or set KB_BIN")
+
+
+@pytest.fixture(scope="session")
+def scratch():
+    """A folder that the servers' user may enter."""
+    path = tempfile.mkdtemp(prefix="keybridge-it.")
+    os.chmod(path, 0o755)
+    yield path
+    kb_module.remove(path)
+
+
+def _server(scratch, name):
+    return PgServer(f"{scratch}/{name}", password=kb_module.PASSWORD, settings=SETTINGS,
+                    first_port=25000, last_port=25999)
+
+
+@pytest.fixture(scope="session")
+def source_server(scratch):
+    with _server(scratch, "source") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def target_server(scratch):
+    with _server(scratch, "target") as server:
+        yield server
+
+
+@pytest.fixture
+def fresh_server(scratch, request):
+    """For tests that crash or restart servers: fresh_server(name, **settings) makes one of the test's own."""
+    made = []
+
+    def make(name="own", **settings):
+        server = _server(scratch, f"{name}-{len(made)}-{os.getpid()}-{abs(hash(request.node.nodeid)) % 10**8}")
+        server.settings.update(settings)
+        server.init()
+        server.start()
+        made.append(server)
+        return server
+    yield make
+    for server in made:
+        server.remove()
+
+
+@pytest.fixture
+def kb(tmp_path):
+    """Runs keybridge: kb("replicate", "--slot=x", code=2)."""
+    runner = kb_module.Kb(str(tmp_path))
+    yield runner
+    runner.end()
+
+
+@pytest.fixture
+def pair(source_server, target_server, kb):
+    """Fresh databases on both servers; gone with their slots at the end. After every test nothing may have leaked."""
+    made = kb_module.Pair(source_server, target_server, kb)
+    yield made
+    made.drop()
+    outputs = kb.outputs()
+    for secret in (kb_module.PASSWORD, "s3cret%2Fword%401"):
+        assert secret not in outputs, "the password was printed"
+
+
+@pytest.fixture
+def make_pair(kb):
+    """A pair on servers of the test's own: make_pair(source, target)."""
+    made = []
+
+    def make(source, target):
+        made.append(kb_module.Pair(source, target, kb))
+        return made[-1]
+    yield make
+    for one in made:
+        one.drop()
