@@ -280,21 +280,37 @@ static inline Value read_value(Reader *r, const RowNames *names)
     }
 }
 
-/* NULL: broken, or err is filled. */
-static Value *read_row(Step *step, const Relation *rel, const RowNames *names)
+/* Only an UPDATE's new row can leave a value alone. Anywhere else the value is lost, and so would the row be. */
+static bool fail_unchanged(Step *step, const Relation *rel, const Value *row, const RowNames *names)
 {
-    Reader r = step->r;
+    uint16_t i = 0;
+
+    while (row[i].kind != VALUE_UNCHANGED)
+        i++;
+    return err_fail(step->err, ERR_PROTOCOL, "%s: column %s of the %s of %s.%s is marked unchanged", step->name,
+                    rel->columns[i].name, names->row, rel->schema, rel->name);
+}
+
+#define HAS_UNCHANGED (1u << VALUE_UNCHANGED)
+
+/* NULL: err is filled. *kinds: a bit for each ValueKind in it. */
+static Value *read_row(Step *step, const Relation *rel, const RowNames *names, unsigned *kinds)
+{
+    Reader r = step->r; /* a local copy stays in registers */
     size_t count = reader_count(&r, reader_u16be(&r, names->count), 1, names->count);
     Value *row;
 
+    *kinds = 0;
     if (UNLIKELY(!r.broken && count != rel->column_count)) {
-        err_fail(step->err, ERR_PROTOCOL, "%s: the %s has %zu columns, relation %s.%s has %u",
-                 step->name, names->row, count, rel->schema, rel->name, rel->column_count);
+        err_fail(step->err, ERR_PROTOCOL, "%s: the %s has %zu columns, relation %s.%s has %u", step->name,
+                 names->row, count, rel->schema, rel->name, rel->column_count);
         return NULL;
     }
     row = arena_alloc(step->arena, count * sizeof(*row));
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         row[i] = read_value(&r, names);
+        *kinds |= 1u << row[i].kind;
+    }
     step->r = r;
     if (LIKELY(!r.broken))
         return row;
@@ -302,29 +318,32 @@ static Value *read_row(Step *step, const Relation *rel, const RowNames *names)
     return NULL;
 }
 
-static void break_marker(Step *step, const char *why)
+/* A row in which every value must be there. */
+static Value *read_whole_row(Step *step, const Relation *rel, const RowNames *names)
 {
-    reader_break(&step->r, "row marker", why);
-    (void)finish(step);
+    unsigned kinds;
+    Value *row = read_row(step, rel, names, &kinds);
+
+    if (UNLIKELY(row && (kinds & HAS_UNCHANGED))) {
+        (void)fail_unchanged(step, rel, row, names);
+        return NULL;
+    }
+    return row;
 }
 
-/* Only an UPDATE's new row can leave a value alone. Anywhere else the value is lost, and so would the row be. */
-static bool row_is_whole(Step *step, const Relation *rel, const Value *row, const RowNames *names)
+static bool fail_marker(Step *step, const char *why)
 {
-    for (uint16_t i = 0; i < rel->column_count; i++)
-        if (UNLIKELY(row[i].kind == VALUE_UNCHANGED))
-            return err_fail(step->err, ERR_PROTOCOL, "%s: column %s of the %s of %s.%s is marked unchanged",
-                            step->name, rel->columns[i].name, names->row, rel->schema, rel->name);
-    return true;
+    reader_break(&step->r, "row marker", why);
+    return finish(step);
 }
 
 /* The row before; marker is what was read: K or O. */
 static bool read_old(Step *step, Change *change, uint8_t marker)
 {
     const Relation *rel = change->rel;
-    Value *old = read_row(step, rel, &old_row);
+    Value *old = read_whole_row(step, rel, &old_row);
 
-    if (!old || !row_is_whole(step, rel, old, &old_row))
+    if (!old)
         return false;
     change->old = old;
     change->old_is_key = marker == 'K';
@@ -367,12 +386,10 @@ static bool on_insert(PgOutput *self, Step *step)
 
     if (!rel)
         return false;
-    if (reader_u8(&step->r, "row marker") != 'N') {
-        break_marker(step, "is not N");
-        return false;
-    }
-    new = read_row(step, rel, &new_row);
-    if (!new || !row_is_whole(step, rel, new, &new_row))
+    if (reader_u8(&step->r, "row marker") != 'N')
+        return fail_marker(step, "is not N");
+    new = read_whole_row(step, rel, &new_row);
+    if (!new)
         return false;
     change = change_begin(step, CHANGE_INSERT, rel);
     change->new = new;
@@ -384,6 +401,7 @@ static bool on_update(PgOutput *self, Step *step)
     const Relation *rel = read_relation_id(self, step);
     Change *change;
     Value *new;
+    unsigned kinds;
     uint8_t marker;
 
     if (!rel)
@@ -395,14 +413,12 @@ static bool on_update(PgOutput *self, Step *step)
             return false;
         marker = reader_u8(&step->r, "row marker");
     }
-    if (marker != 'N') {
-        break_marker(step, change->old ? "is not N" : "is none of K, O, N");
-        return false;
-    }
-    new = read_row(step, rel, &new_row);
+    if (marker != 'N')
+        return fail_marker(step, change->old ? "is not N" : "is none of K, O, N");
+    new = read_row(step, rel, &new_row, &kinds);
     if (!new)
         return false;
-    if (change->old)
+    if (change->old && (kinds & HAS_UNCHANGED))
         fill_unchanged(rel, new, change->old);
     change->new = new;
     return change_end(self, step, change);
@@ -418,10 +434,8 @@ static bool on_delete(PgOutput *self, Step *step)
         return false;
     change = change_begin(step, CHANGE_DELETE, rel);
     marker = reader_u8(&step->r, "row marker");
-    if (marker != 'K' && marker != 'O') {
-        break_marker(step, "is none of K, O");
-        return false;
-    }
+    if (marker != 'K' && marker != 'O')
+        return fail_marker(step, "is none of K, O");
     return read_old(step, change, marker) && change_end(self, step, change);
 }
 
