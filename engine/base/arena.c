@@ -1,6 +1,6 @@
 #include "engine/base/arena.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(ARENA_POISONS)
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(at, len) ((void)(at), (void)(len))
@@ -78,10 +78,10 @@ static void chunk_add(Arena *arena, size_t least)
 
 void *arena_grow(Arena *arena, size_t bytes)
 {
-    size_t want = (bytes + 15) & ~(size_t)15;
+    size_t want = (size_max(bytes, 1) + 15) & ~(size_t)15;
     void *got;
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(ARENA_POISONS)
     want += 16; /* a poisoned gap, so that an overrun by one is seen */
 #endif
     if (want < bytes)

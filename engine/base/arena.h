@@ -9,6 +9,15 @@
 
 #include "engine/base/span.h"
 
+/* gcc says it one way, clang 14 the other. */
+#if defined(__SANITIZE_ADDRESS__)
+#define ARENA_POISONS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ARENA_POISONS 1
+#endif
+#endif
+
 typedef struct ArenaChunk ArenaChunk;
 
 typedef struct Arena {
@@ -28,9 +37,9 @@ void *arena_grow(Arena *arena, size_t bytes);
 
 static inline void *arena_alloc(Arena *arena, size_t bytes)
 {
-    size_t want = (bytes + 15) & ~(size_t)15;
+#if !defined(ARENA_POISONS)
+    size_t want = (size_max(bytes, 1) + 15) & ~(size_t)15;
 
-#if !defined(__SANITIZE_ADDRESS__)
     if (LIKELY(want >= bytes && (size_t)(arena->end - arena->at) >= want)) {
         void *got = arena->at;
 
