@@ -18,8 +18,12 @@ typedef enum TableKind {
 typedef struct TableColumn {
     const char *name;
     const char *type;     /* as format_type prints it: numeric(10,2), "s"."enum" */
-    const char *send;     /* a call for the exact bytes where the row's own binary form isn't usable, see verify.c */
     uint32_t type_oid;
+    /* Around the column: its exact bytes as bytea, for hashing. carries_oids: those bytes name types by OID (composites, arrays
+     * of user-defined types), so they compare only between copies that have the same ones. */
+    const char *open;
+    const char *close;
+    bool carries_oids;
     bool not_null;
     bool generated;
 } TableColumn;
@@ -33,7 +37,7 @@ typedef struct Table {
     uint32_t column_count;
     const uint32_t *key; /* indexes into columns: primary key, else replica identity index, else a unique not-null index */
     uint32_t key_count;  /* 0: keyless */
-    bool whole_row;      /* record_send of the row is exact and means the same on every copy of the database */
+    bool heap;           /* rows have addresses (ctid) that chunks can be cut by */
     uint64_t rows_estimate;
     uint64_t pages;
 } Table;
@@ -50,9 +54,10 @@ typedef struct TableList {
     const TableLeftOut *left_out;
     size_t left_out_count;
     const char *encoding; /* the database's */
+    const char *type_oids; /* digest of user-defined types' names and OIDs: equal on physical copies */
 } TableList;
 
-/* By schema, then name, as bytes. */
+/* By schema, then name, as bytes. Connections opened with pg_open (search_path pg_catalog). */
 MUST_USE bool tables_read(Pg *pg, Arena *arena, TableList *out, Err *err);
 /* NULL: not there. */
 const Table *tables_find(const TableList *list, const char *schema, const char *name);
