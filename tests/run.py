@@ -1,0 +1,314 @@
+#!/usr/bin/python3
+"""Runs the tests in phases, counts what passed and failed in all of them, and ends with one line that says so.
+
+    tests/run.py check                          # everything, as CI does
+    tests/run.py unit it --mode asan            # some phases with one build
+    tests/run.py fuzz --seconds 60
+
+Every phase writes build/check/<phase>.log; of a phase that fails the end is printed. Exit code 0 only when nothing failed,
+something ran, and no process that a test started is left.
+"""
+import argparse
+import ctypes
+import glob
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LOGS = os.path.join(ROOT, "build", "check")
+PYTEST = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-x" if os.environ.get("KB_FAIL_FAST") else "-ra",
+          "--timeout", "600"]
+JOBS = str(min(os.cpu_count() or 2, 8))
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Totals:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.lines = []
+
+    def add(self, phase, passed, failed, skipped, seconds):
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
+        word = "ok  " if not failed else "FAIL"
+        more = f", {skipped} skipped" if skipped else ""
+        print(f"{word} {phase:<22} {passed:5d} passed, {failed} failed{more}  {seconds:6.1f} s", flush=True)
+
+
+def log_path(phase):
+    os.makedirs(LOGS, exist_ok=True)
+    return os.path.join(LOGS, phase + ".log")
+
+
+def run(phase, command, env=None, timeout=1500, append=False):
+    """The command's exit code; output goes to the phase's log. What outlives the time limit is ended with its children."""
+    with open(log_path(phase), "ab" if append else "wb") as log:
+        log.write(("$ " + shlex.join(command) + "\n").encode())
+        log.flush()
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                   env={**os.environ, **(env or {})}, start_new_session=True)
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            log.write(f"\n{phase}: still ran after {timeout} s\n".encode())
+            return 124
+
+
+def tail(phase, lines=60):
+    with open(log_path(phase), errors="replace") as log:
+        for line in log.read().splitlines()[-lines:]:
+            print("     | " + line)
+    sys.stdout.flush()
+
+
+# --- phases: each returns (passed, failed, skipped) ------------------------------------------------------------------
+
+def step(phase, command, **more):
+    code = run(phase, command, **more)
+    if code:
+        tail(phase)
+    return (0, 1, 0) if code else (1, 0, 0)
+
+
+def make(phase, *args):
+    return step(phase, ["make", "--no-print-directory", "-j" + JOBS, *args])
+
+
+SANITIZER = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:halt_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1",
+             "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
+
+
+def unit(phase, build):
+    """The C tests of a build, as TAP; a program that ends badly without saying so counts as a failure too."""
+    passed = failed = skipped = 0
+    wrapper = shlex.split(os.environ.get("RUN", ""))
+    programs = sorted(p for p in glob.glob(f"{ROOT}/{build}/bin/test_*") if os.path.isfile(
+        f"{ROOT}/tests/unit/{os.path.basename(p)}.c"))
+    with open(log_path(phase), "wb") as log:
+        for program in programs:
+            try:
+                done = subprocess.run([*wrapper, program], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, timeout=600,
+                                      env={**os.environ, **SANITIZER, "CMOCKA_MESSAGE_OUTPUT": "TAP"})
+                output, code = done.stdout, done.returncode
+            except subprocess.TimeoutExpired as late:
+                output, code = (late.stdout or b"") + b"\nstill ran after 600 s\n", 124
+            log.write(f"$ {program}\n".encode() + output + f"=> {code}\n".encode())
+            text = output.decode(errors="replace")
+            good = len(re.findall(r"(?m)^ok \d+(?!.*# SKIP)", text))
+            bad = len(re.findall(r"(?m)^not ok ", text))
+            skipped += len(re.findall(r"(?m)^ok \d+.*# SKIP", text))
+            if (code or not good) and not bad:
+                bad = 1
+            if bad:
+                print("     | " + f"{os.path.relpath(program, ROOT)} => {code}")
+                for line in text.splitlines()[-40:]:
+                    print("     |   " + line)
+            passed, failed = passed + good, failed + bad
+    return passed, failed, skipped
+
+
+def pytest(phase, folders, binary=None, timeout=1500):
+    folders = [f for f in folders if glob.glob(f"{ROOT}/{f}/test_*.py")]
+    if not folders:
+        return 0, 0, 0
+    report = os.path.join(LOGS, phase + ".xml")
+    if os.path.exists(report):
+        os.unlink(report)
+    env = {**SANITIZER, "PYTHONDONTWRITEBYTECODE": "1"}
+    if binary:
+        env["KB_BIN"] = f"{ROOT}/{binary}/bin/keybridge"
+    code = run(phase, [*PYTEST, f"--junitxml={report}", *folders], env=env, timeout=timeout)
+    try:
+        suites = ElementTree.parse(report).getroot().iter("testsuite")
+        counts = [{k: int(s.get(k, 0)) for k in ("tests", "errors", "failures", "skipped")} for s in suites]
+    except (OSError, ElementTree.ParseError):
+        counts = []
+    total = {k: sum(c[k] for c in counts) for k in ("tests", "errors", "failures", "skipped")}
+    bad = total["errors"] + total["failures"]
+    if code and not bad:
+        bad = 1
+    if bad:
+        tail(phase)
+    return max(0, total["tests"] - total["errors"] - total["failures"] - total["skipped"]), bad, total["skipped"]
+
+
+def fuzz(phase, seconds):
+    """Two fuzzers at a time. Findings stay in build/fuzz/<name>/, what was learnt in build/fuzz/<name>/corpus."""
+    passed = failed = 0
+    waiting = sorted(p for p in glob.glob(f"{ROOT}/build/fuzz/bin/fuzz_*") if os.path.isfile(
+        f"{ROOT}/tests/fuzz/{os.path.basename(p)}.c"))
+    open(log_path(phase), "wb").close()
+    running = []
+    while waiting or running:
+        while waiting and len(running) < 2:
+            program = waiting.pop(0)
+            name = os.path.basename(program)
+            home = f"{ROOT}/build/fuzz/{name}"
+            os.makedirs(f"{home}/corpus", exist_ok=True)
+            seeds = [s for s in (f"{ROOT}/tests/fuzz/seeds/{name[5:]}",) if os.path.isdir(s)]
+            words = [f"-dict={d}" for d in (f"{ROOT}/tests/fuzz/{name}.dict",) if os.path.isfile(d)]
+            log = open(f"{home}/log", "wb")
+            command = [program, f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048",
+                       f"-artifact_prefix={home}/", "-print_final_stats=1", *words, f"{home}/corpus", *seeds]
+            running.append((name, home, log, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                                              stderr=subprocess.STDOUT, env={**os.environ, **SANITIZER})))
+        for entry in running:
+            name, home, log, process = entry
+            if process.poll() is None:
+                continue
+            running.remove(entry)
+            log.close()
+            with open(f"{home}/log", errors="replace") as f:
+                text = f.read()
+            runs = re.search(r"stat::number_of_executed_units: (\d+)", text)
+            with open(log_path(phase), "a") as f:
+                f.write(f"{name}: exit {process.returncode}, {runs.group(1) if runs else '?'} runs\n")
+            if process.returncode:
+                failed += 1
+                print(f"     | {name} found something; its input is in {os.path.relpath(home, ROOT)}")
+                for line in text.splitlines()[-30:]:
+                    print("     |   " + line)
+            else:
+                passed += 1
+            break
+        time.sleep(0.2)
+    return passed, failed, 0
+
+
+def builds(mode):
+    return f"build/{mode}"
+
+
+def build(phase, mode, *more):
+    return make(phase, f"MODE={mode}", *more, "tests")
+
+
+def plan(names, mode, seconds):
+    """(name, function) of every phase in order."""
+    every = {
+        "unit": [(f"build-{mode}", lambda p: build(p, mode)), (f"unit-{mode}", lambda p: unit(p, builds(mode)))],
+        "it": [(f"build-{mode}", lambda p: build(p, mode)),
+               (f"it-{mode}", lambda p: pytest(p, ["tests/it"], builds(mode)))],
+        "lab": [("lab", lambda p: pytest(p, ["tests/lab"]))],
+        "crash": [("build-asan", lambda p: build(p, "asan")),
+                  ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan")))],
+        "move": [("build-debug", lambda p: build(p, "debug")),
+                 ("move-debug", lambda p: pytest(p, ["tests/move"], builds("debug")))],
+        "fuzz": [("build-fuzz", lambda p: build(p, "fuzz")), ("fuzz", lambda p: fuzz(p, seconds))],
+        "check": [
+            ("build-gcc", lambda p: build(p, "release", "CC=gcc", "WERROR=1")),
+            ("lint", lambda p: make(p, "lint")),
+            ("unit-release", lambda p: unit(p, builds("release"))),
+            ("build-clang", lambda p: build(p, "debug", "CC=clang", "WERROR=1")),
+            ("build-asan", lambda p: build(p, "asan", "CC=gcc", "WERROR=1")),
+            ("unit-asan", lambda p: unit(p, builds("asan"))),
+            ("lab", lambda p: pytest(p, ["tests/lab"])),
+            ("it-release", lambda p: pytest(p, ["tests/it"], builds("release"))),
+            ("move-debug", lambda p: pytest(p, ["tests/move"], builds("debug"))),
+            ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan"))),
+            ("build-fuzz", lambda p: build(p, "fuzz", "WERROR=1")),
+            ("fuzz", lambda p: fuzz(p, seconds)),
+        ],
+    }
+    phases = []
+    for name in names:
+        phases += [p for p in every[name] if p[0] not in [q[0] for q in phases]]
+    return phases
+
+
+# --- nothing may be left ----------------------------------------------------------------------------------------------
+
+def stat_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            rest = f.read().rpartition(b")")[2].split()
+        return rest[0].decode(), int(rest[1])
+    except OSError:
+        return None
+
+
+def descendants():
+    """Live processes below this one. As their subreaper we inherit those whose parents have ended."""
+    parents = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            stat = stat_of(name)
+            if stat and stat[0] not in "ZX":
+                parents[int(name)] = stat[1]
+    found, new = [], [os.getpid()]
+    while new:
+        new = [pid for pid, parent in parents.items() if parent in new]
+        found += new
+    return found
+
+
+def reap():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def end_leftovers():
+    """How many processes had to be ended. The watchdogs of killed tests get a moment to do it themselves."""
+    deadline = time.monotonic() + 20
+    while descendants() and time.monotonic() < deadline:
+        reap()
+        time.sleep(0.2)
+    left = descendants()
+    for pid in left:
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                words = [w.decode(errors="replace") for w in f.read().split(b"\0")]
+            print(f"     | left over: {pid} {' '.join(words)[:200]}")
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+    time.sleep(0.1 if left else 0)
+    reap()
+    return len(left)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("phases", nargs="+", choices=["check", "unit", "it", "lab", "crash", "move", "fuzz"])
+    parser.add_argument("--mode", default="release", help="build of unit and it")
+    parser.add_argument("--seconds", type=int, default=30, help="of each fuzzer")
+    args = parser.parse_args()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    began = time.monotonic()
+    totals = Totals()
+    broken = set()
+    for name, phase in plan(args.phases, args.mode, args.seconds):
+        mode = name.rpartition("-")[2]
+        if mode in broken and not name.startswith("build"):
+            totals.add(name + " (no build)", 0, 1, 0, 0)
+            continue
+        start = time.monotonic()
+        counts = phase(name)
+        if counts[1] and name.startswith("build-"):
+            broken.add({"gcc": "release", "clang": "debug"}.get(mode, mode))
+        totals.add(name, *counts, time.monotonic() - start)
+    left = end_leftovers()
+    if left:
+        totals.add("nothing left over", 0, left, 0, 0)
+    if not totals.passed:
+        totals.failed = max(1, totals.failed)
+    skipped = f", {totals.skipped} skipped" if totals.skipped else ""
+    print(f"{totals.passed} passed, {totals.failed} failed{skipped} in {time.monotonic() - began:.0f} s")
+    return 1 if totals.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
