@@ -15,7 +15,8 @@ typedef struct Command {
     const char *summary;  /* one line, lower case, for the list */
     const char *operands; /* "check|sync", what may follow the options; NULL: nothing may */
     const char *about;    /* paragraphs of the help, each one line, separated by "\n" */
-    /* Option sections it takes, separated by blanks; "output.json" takes one option, "*" all. [log] and
+    /* Option sections it takes, separated by blanks; "output.json" takes one option, "*" all. [log]
+     * and
      * --json are always taken; what the environment and the ini file say about others is fine and
      * ignored. */
     const char *sections;

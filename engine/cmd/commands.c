@@ -40,7 +40,8 @@ bool command_takes(const Command *command, const ConfOption *option)
 {
     const char *at = command->sections ? command->sections : "";
 
-    if (strcmp(at, "*") == 0 || takes_word(option, "log", 3) || takes_word(option, "output.json", 11))
+    if (strcmp(at, "*") == 0 || takes_word(option, "log", 3) ||
+        takes_word(option, "output.json", 11))
         return true;
     while (*at) {
         size_t len = strcspn(at, " ");

@@ -458,7 +458,7 @@ static bool unknown_key(const FileRead *file, const IniEntry *entry, Err *err)
              entry->section);
     near = conf_nearest(entry->key, all, count);
     return near ? err_hint(err, "did you mean %s?", near)
-                : err_hint(err, "keybridge config --ini prints a file with every key");
+                : err_hint(err, "keybridge config ini prints a file with every key");
 }
 
 static bool on_entry(void *self, const IniEntry *entry, Err *err)
@@ -470,7 +470,7 @@ static bool on_entry(void *self, const IniEntry *entry, Err *err)
     if (!option && !conf_section_exists(entry->section))
         return err_fail(err, ERR_CONFIG, "%s:%u: unknown section [%s]", file->path, entry->line,
                         entry->section) ||
-               err_hint(err, "keybridge config --ini prints a file with every section and key");
+               err_hint(err, "keybridge config ini prints a file with every section and key");
     if (!option)
         return unknown_key(file, entry, err);
     before = conf_origin(file->conf, option);
