@@ -14,12 +14,14 @@ import shutil
 import socket
 import string
 import subprocess
+import sys
 import threading
 
 from lab import database, parameters
 from lab.clock import Closed
 from lab.database import Database
 from lab.errors import AwsError
+from lab.pgserver import ServerError
 from lab.protocol import stamp
 
 STATE = 1.0                                    # seconds that a state lasts at speed 1
@@ -30,10 +32,10 @@ USABLE = ("available", "storage-optimization", "backing-up", "configuring-enhanc
 # parameter of Modify -> field of DBInstance; the second set waits for the maintenance window unless ApplyImmediately
 AT_ONCE = {n: n for n in (
     "BackupRetentionPeriod", "PreferredBackupWindow", "PreferredMaintenanceWindow", "AutoMinorVersionUpgrade",
-    "CopyTagsToSnapshot", "MonitoringInterval", "MonitoringRoleArn", "PubliclyAccessible", "PromotionTier",
-    "DeletionProtection", "MaxAllocatedStorage", "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod",
-    "DatabaseInsightsMode", "CustomIamInstanceProfile")}
-AT_ONCE["EnablePerformanceInsights"] = "PerformanceInsightsEnabled"
+    "CopyTagsToSnapshot", "PubliclyAccessible", "DeletionProtection", "CustomIamInstanceProfile")}
+# also at once, with rules of their own: Rds._set_extras
+EXTRAS = ("MonitoringInterval", "MonitoringRoleArn", "PromotionTier", "MaxAllocatedStorage", "EnablePerformanceInsights",
+          "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod", "DatabaseInsightsMode")
 DEFERRED = {n: n for n in (
     "DBInstanceClass", "AllocatedStorage", "MultiAZ", "EngineVersion", "LicenseModel", "Iops", "StorageType",
     "StorageThroughput", "CACertificateIdentifier", "ProcessorFeatures", "DedicatedLogVolume", "NetworkType")}
@@ -409,10 +411,7 @@ class Rds:
             if encrypted:
                 defaults["KmsKeyId"] = self.lab.kms.usable(p.get("KmsKeyId", "alias/aws/rds"))
             data, group = self._settings(p, defaults)
-            self._set_extras(data, {k: p[k] for k in (
-                "MaxAllocatedStorage", "MonitoringInterval", "MonitoringRoleArn", "EnablePerformanceInsights",
-                "PerformanceInsightsKMSKeyId", "PerformanceInsightsRetentionPeriod", "DatabaseInsightsMode", "PromotionTier",
-                "ManageMasterUserPassword") if k in p})
+            self._set_extras(data, {k: p[k] for k in (*EXTRAS, "ManageMasterUserPassword") if k in p})
             instance = self._enrol(name, data, group, p.get("Port", self.lab.db_port))
             self.event("db-instance", name, "DB instance created", "creation")
 
@@ -494,6 +493,8 @@ class Rds:
             self._must_be_available(instance)
             now, later = self._plan_changes(instance, p)
             instance.data["PendingModifiedValues"] = {**instance.data["PendingModifiedValues"], **later}
+            if "group" in now:
+                instance.data["DBParameterGroups"] = [{"DBParameterGroupName": now["group"], "ParameterApplyStatus": "applying"}]
             answer = self._instance_shown(instance)
             if now:
                 instance.busy = True
@@ -521,6 +522,8 @@ class Rds:
                 trial[field] = p[name]
                 now[field] = p[name]
         self._set_extras(trial, p)
+        if set(EXTRAS) & set(p):
+            now["extras"] = True
         self._check_windows(trial)
         if {"StorageType", "Iops", "StorageThroughput", "AllocatedStorage"} & set(p):
             self._check_storage(trial, p)
@@ -571,8 +574,6 @@ class Rds:
         self.lab.clock.sleep(STATE / 10)
         with self.lock:
             instance.status = "renaming" if new_name else "modifying"
-            if "group" in now:
-                data["DBParameterGroups"] = [{"DBParameterGroupName": now["group"], "ParameterApplyStatus": "applying"}]
         self.lab.clock.sleep(STATE)
         if "password" in now:
             instance.db.set_password(data["MasterUsername"], now["password"])
@@ -645,9 +646,8 @@ class Rds:
                 self.event("db-instance", instance.id, "DB instance shutdown", "availability")
                 try:
                     instance.db.restart(instance.params, instance.certificate)
-                except Exception as e:
-                    instance.status = "incompatible-parameters"
-                    self.event("db-instance", instance.id, f"DB instance is in incompatible-parameters state: {e}"[:200], "failure")
+                except ServerError as e:
+                    self._incompatible(instance, e)
                     return
                 self.lab.clock.sleep(STATE)
                 self.event("db-instance", instance.id, "DB instance restarted", "availability")
@@ -657,6 +657,13 @@ class Rds:
                         instance.status = "available"
             self._run(instance, work)
             return {"DBInstance": self._instance_shown(instance)}
+
+    def _incompatible(self, instance, error):
+        with self.lock:
+            if instance.status != "deleting":
+                instance.status = "incompatible-parameters"
+        self.event("db-instance", instance.id, "Database instance put into incompatible-parameters state", "failure")
+        print(f"lab: {instance.id}: {error}", file=sys.stderr, flush=True)
 
     def _apply_status(self, instance):
         return "in-sync" if parameters.server_settings(self._group(instance.group)) == instance.params else "pending-reboot"
@@ -905,7 +912,11 @@ class Rds:
                 self._certify(instance)
                 os.makedirs(instance.db.folder, exist_ok=True)
                 subprocess.run(["cp", "-a", "--reflink=auto", snapshot.folder, instance.db.server.datadir], check=True)
-                instance.db.start(instance.params, instance.certificate)
+                try:
+                    instance.db.start(instance.params, instance.certificate)
+                except ServerError as e:                        # wal_level=replica with a logical slot in the copy, for one
+                    self._incompatible(instance, e)
+                    return
                 self.lab.clock.sleep(STATE)
                 self._up(instance)
             self._run(instance, work)
