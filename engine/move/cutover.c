@@ -1,0 +1,450 @@
+#include "engine/move/cutover.h"
+
+#include "engine/base/crash.h"
+#include "engine/base/mono.h"
+#include "engine/check/sequences.h"
+#include "engine/model/position.h"
+#include "engine/move/bridge.h"
+#include "engine/move/fence.h"
+#include "engine/move/quiet.h"
+
+#define WATCH_MS 3000
+
+/* The fact "cutover": nothing or "undone", "closing", "opening", "switched", "done". */
+typedef struct Cutover {
+    Move *move;
+    Fence *fence;
+    Pg *targets; /* opened before anybody waits */
+    FenceLocks locks;
+    uint64_t end;         /* first marker */
+    uint64_t end_proved;  /* second */
+    uint64_t deadline_ms; /* writes are blocked for no longer */
+    uint64_t transactions; /* of all streams at the first marker */
+    uint64_t changes;
+    bool closed;
+    uint64_t step_us;
+} Cutover;
+
+static bool put_state(Move *move, const char *state, Err *err)
+{
+    return move_put(move, "", "cutover", state, err) &&
+           audit_add(move->audit, err, "cutover", F_STR("state", state));
+}
+
+bool cutover_state(Move *move, bool *open, bool *done, Err *err)
+{
+    const char *state;
+
+    if (!move_get(move, "", "cutover", &state, err))
+        return false;
+    *done = state && strcmp(state, "done") == 0;
+    *open = *done || (state && (strcmp(state, "opening") == 0 || strcmp(state, "switched") == 0));
+    return true;
+}
+
+/* Durations of the steps, kept for the receipt. */
+static bool step(Cutover *cut, const char *name, Err *err)
+{
+    uint64_t now = mono_us();
+    char key[64];
+    bool ok;
+
+    snprintf(key, sizeof(key), "step.%s_us", name);
+    ok = move_put_u64(cut->move, "", key, now - cut->step_us, err);
+    log_info("cutover step", F_STR("step", name), F_MS("took_ms", (double)(now - cut->step_us) / 1000));
+    cut->step_us = mono_us();
+    return ok;
+}
+
+static bool in_time(Cutover *cut, const char *doing, Err *err)
+{
+    if (mono_ms() < cut->deadline_ms)
+        return true;
+    err_fail(err, ERR_TIMEOUT, "cutover: %s: writes were blocked for %" PRIu64 " ms, no longer is allowed", doing,
+             cut->move->conf->cutover_timeout);
+    return err_hint(err, "a longer --timeout, or a quieter time");
+}
+
+static FollowWait waiting(Cutover *cut, const char *what)
+{
+    return (FollowWait){.stop = cut->move->stop, .deadline_ms = cut->deadline_ms, .what = what};
+}
+
+/* ready ----------------------------------------------------------------------------------------------------- */
+
+static bool open_fence(Cutover *cut, Err *err)
+{
+    Move *move = cut->move;
+    FenceDb *dbs = arena_array(&move->arena, FenceDb, move->db_count + 1);
+    FenceConf conf = {.dbs = dbs,
+                      .count = move->db_count,
+                      .maintenance_dsn = move->source_maintenance,
+                      .lock_timeout_ms = move->conf->cutover_lock_timeout,
+                      .give_up_ms = move->conf->cutover_timeout,
+                      .stop = move->stop};
+
+    for (size_t i = 0; i < move->db_count; i++)
+        dbs[i] = (FenceDb){move->dbs[i].name, move->dbs[i].source_dsn, move->publication, move->dbs[i].slot};
+    cut->fence = fence_open(&conf, err);
+    return cut->fence != NULL;
+}
+
+static bool open_targets(Cutover *cut, Err *err)
+{
+    Move *move = cut->move;
+
+    cut->targets = arena_array(&move->arena, Pg, move->db_count + 1);
+    for (size_t i = 0; i < move->db_count; i++) {
+        bool closed;
+
+        if (!move_target(move, &move->dbs[i], &cut->targets[i], err) ||
+            !quiet_is_closed(&cut->targets[i], move->dbs[i].name, &closed, err))
+            return false;
+        if (!closed) {
+            err_fail(err, ERR_STATE, "database %s on the target takes writes: it was opened by hand", move->dbs[i].name);
+            return err_hint(err, "ALTER DATABASE … SET default_transaction_read_only = on, end the sessions, verify again");
+        }
+    }
+    return true;
+}
+
+static bool look_at_sequences(Cutover *cut, size_t *count, Err *err)
+{
+    *count = 0;
+    for (size_t i = 0; i < cut->move->db_count; i++) {
+        SequencesResult result = {0};
+
+        if (!sequences_run(fence_side(cut->fence, i), &cut->targets[i], cut->move->dbs[i].name, false, &result, err))
+            return err_context(err, "sequences of %s", cut->move->dbs[i].name);
+        *count += result.count;
+        sequences_free(&result);
+    }
+    return true;
+}
+
+/* A marker without a fence: how long the way from the source's WAL to the target's disk takes now. */
+static bool rehearse_drain(Cutover *cut, uint64_t *took_us, Err *err)
+{
+    FollowWait wait = waiting(cut, "rehearsing the drain");
+    uint64_t begun = mono_us();
+    uint64_t end;
+
+    wait.deadline_ms = mono_ms() + cut->move->conf->cutover_timeout;
+    if (!fence_mark(cut->fence, "rehearsal", &end, err) ||
+        !follow_wait_durable(cut->move->follow, position_of_lsn(end), &wait, err))
+        return false;
+    *took_us = mono_us() - begun;
+    return true;
+}
+
+static bool ready(Cutover *cut, Err *err)
+{
+    Move *move = cut->move;
+    FollowWait wait = {.stop = move->stop, .what = "waiting for the lag limit", .tick = bridge_show, .self = move};
+    uint64_t most_us = move->conf->cutover_max_lag * 1000;
+    uint64_t drain_us;
+    uint64_t sequences_us;
+    size_t sequences;
+    size_t tables;
+    const char *about;
+
+    wait.deadline_ms = mono_ms() + 60000 + move->conf->cutover_timeout;
+    if (!follow_wait_lag(move->follow, most_us ? most_us : 1000, &wait, err) ||
+        !switch_check(move->mover, &move->ends, &about, err) || !open_fence(cut, err) ||
+        !fence_check(cut->fence, &tables, err) || !open_targets(cut, err))
+        return false;
+    sequences_us = mono_us();
+    if (!look_at_sequences(cut, &sequences, err))
+        return false;
+    sequences_us = mono_us() - sequences_us;
+    if (!rehearse_drain(cut, &drain_us, err))
+        return false;
+    log_info("ready for the cut-over", F_U64("tables", tables), F_U64("sequences", sequences), F_STR("switch", about),
+             F_MS("drain_ms", (double)drain_us / 1000), F_MS("sequences_ms", (double)sequences_us / 1000),
+             F_MS("predicted_ms", (double)(2 * drain_us + 2 * sequences_us) / 1000 + 60));
+    return move_put_u64(move, "", "predicted_us", 2 * drain_us + 2 * sequences_us + 60000, err);
+}
+
+/* the window -------------------------------------------------------------------------------------------------- */
+
+static void count_changes(Cutover *cut, uint64_t *transactions, uint64_t *changes)
+{
+    *transactions = *changes = 0;
+    for (size_t i = 0; i < follow_count(cut->move->follow); i++) {
+        StreamStatus s = follow_status(cut->move->follow, i);
+
+        *transactions += s.transactions;
+        *changes += s.changes;
+    }
+}
+
+static bool block(Cutover *cut, Err *err)
+{
+    crash_point("cutover-fence");
+    if (!fence_lock(cut->fence, &cut->locks, err))
+        return false;
+    cut->step_us = cut->locks.asked_us;
+    cut->deadline_ms = cut->locks.asked_us / 1000 + cut->move->conf->cutover_timeout;
+    log_info("writes are blocked", F_U64("tables", cut->locks.tables), F_U64("attempts", cut->locks.attempts));
+    return step(cut, "fence", err);
+}
+
+static bool drain(Cutover *cut, Err *err)
+{
+    FollowWait wait = waiting(cut, "draining to the end position");
+
+    crash_point("cutover-drain");
+    if (!fence_mark(cut->fence, cut->move->id, &cut->end, err) ||
+        !follow_wait_durable(cut->move->follow, position_of_lsn(cut->end), &wait, err))
+        return false;
+    count_changes(cut, &cut->transactions, &cut->changes);
+    return move_put_lsn(cut->move, "", "end", cut->end, err) && step(cut, "drain", err);
+}
+
+static bool keep_sequences(Move *move, const MoveDb *db, const char *key, SequencesResult *result, Err *err)
+{
+    AUTO_BUF json;
+
+    buf_init(&json, MIB(64));
+    sequences_json(result, &json);
+    return buf_ok(&json, "the list of sequences", err) && move_put(move, db->name, key, buf_str(&json), err);
+}
+
+static bool sync_sequences(Cutover *cut, const char *key, Err *err)
+{
+    Move *move = cut->move;
+
+    for (size_t i = 0; i < move->db_count; i++) {
+        SequencesResult result = {0};
+        bool ok = sequences_run(fence_side(cut->fence, i), &cut->targets[i], move->dbs[i].name, true, &result, err);
+
+        if (ok && result.different)
+            ok = err_fail(err, ERR_DIFFERENT, "%zu sequences differ after they were set", result.different);
+        ok = ok && keep_sequences(move, &move->dbs[i], key, &result, err);
+        sequences_free(&result);
+        if (!ok)
+            return err_context(err, "sequences of %s", move->dbs[i].name);
+    }
+    return in_time(cut, "sequences", err);
+}
+
+/* The intent comes first: after a kill the next run knows that it has to open the databases again. */
+static bool close_source(Cutover *cut, Err *err)
+{
+    AUTO_BUF who;
+    unsigned ended;
+    uint64_t now = mono_ms();
+
+    buf_init(&who, 8192);
+    if (!put_state(cut->move, "closing", err))
+        return false;
+    cut->closed = true;
+    crash_point("cutover-close");
+    if (!fence_shut(cut->fence, err))
+        return false;
+    crash_point("cutover-closed");
+    if (!fence_evict(cut->fence, cut->deadline_ms > now ? cut->deadline_ms - now : 0, &ended, &who, err))
+        return false;
+    return move_put_u64(cut->move, "", "sessions_ended", ended, err) &&
+           move_put(cut->move, "", "fenced", who.len ? buf_str(&who) : "nobody was connected", err) &&
+           step(cut, "close", err);
+}
+
+/* Under locks nothing could commit; that nothing did is seen in the stream itself, up to a second marker. */
+static bool prove(Cutover *cut, Err *err)
+{
+    FollowWait wait = waiting(cut, "proving the end position");
+    uint64_t transactions;
+    uint64_t changes;
+
+    crash_point("cutover-prove");
+    if (!fence_mark(cut->fence, cut->move->id, &cut->end_proved, err) ||
+        !follow_finish(cut->move->follow, position_of_lsn(cut->end_proved), &wait, err))
+        return false;
+    count_changes(cut, &transactions, &changes);
+    if (!follow_is_elsewhere(cut->move->follow) && changes - cut->changes > cut->move->db_count)
+        return err_fail(err, ERR_STATE, "%" PRIu64 " changes were committed behind the end position, in spite of the fence",
+                        changes - cut->changes);
+    return move_put_lsn(cut->move, "", "end_proved", cut->end_proved, err) &&
+           sync_sequences(cut, "sequences_again", err) && step(cut, "prove", err);
+}
+
+/* open, switch ------------------------------------------------------------------------------------------------ */
+
+static bool undos_of(Move *move, const MoveDb *db, const char ***undos, size_t *count, Err *err)
+{
+    uint64_t all;
+    char key[32];
+
+    if (!move_get_u64(move, db->name, "undos", &all, err))
+        return false;
+    *count = all;
+    *undos = arena_array(&move->arena, const char *, all + 1);
+    for (size_t i = 0; i < all; i++) {
+        snprintf(key, sizeof(key), "undo.%05zu", i);
+        if (!move_get(move, db->name, key, &(*undos)[i], err))
+            return false;
+        if (!(*undos)[i])
+            return err_fail(err, ERR_STATE, "the journal lacks %s of %s", key, db->name);
+    }
+    return true;
+}
+
+static bool open_target(Move *move, Pg *targets, Err *err)
+{
+    for (size_t i = 0; i < move->db_count; i++) {
+        const char **undos;
+        size_t count;
+
+        if (!undos_of(move, &move->dbs[i], &undos, &count, err) ||
+            !quiet_open(&targets[i], move->dbs[i].name, undos, count, err))
+            return false;
+        crash_point("cutover-opened-one");
+    }
+    return true;
+}
+
+static bool move_clients(Move *move, Err *err)
+{
+    crash_point("cutover-switch");
+    return switch_move(move->mover, &move->ends, err) && put_state(move, "switched", err);
+}
+
+/* Everybody who is still there or came back, until it has been quiet for a while. */
+static bool watch_old_side(Cutover *cut, Err *err)
+{
+    uint64_t until = mono_ms() + WATCH_MS;
+    AUTO_BUF who;
+    unsigned late = 0;
+
+    buf_init(&who, 8192);
+    while (mono_ms() < until && !stop_wait(cut->move->stop, 100)) {
+        unsigned found;
+
+        if (!fence_watch(cut->fence, &found, &who, err))
+            return false;
+        late += found;
+    }
+    if (late)
+        log_warn("late sessions on the old side were ended", F_U64("sessions", late), F_STR("who", buf_str(&who)));
+    return move_put_u64(cut->move, "", "late_sessions", late, err) &&
+           move_put(cut->move, "", "late_who", who.len ? buf_str(&who) : "", err);
+}
+
+static bool undo(Cutover *cut, Err *err)
+{
+    const char **names = arena_array(&cut->move->arena, const char *, cut->move->db_count + 1);
+    Err why = ERR_INIT;
+
+    for (size_t i = 0; i < cut->move->db_count; i++)
+        names[i] = cut->move->dbs[i].name;
+    if (cut->closed && !fence_reopen(cut->move->source_maintenance, names, cut->move->db_count, &why)) {
+        log_err(LOG_LEVEL_ERROR, "the source could not be opened again: run keybridge cleanup", &why);
+        return err_context(err, "the source is still closed (%s)", why.text);
+    }
+    if (cut->fence)
+        fence_unlock(cut->fence);
+    if (cut->locks.asked_us)
+        log_warn("cutover undone: the source takes writes again", F_MS("blocked_ms", (double)(mono_us() - cut->locks.asked_us) / 1000));
+    if (cut->closed && !put_state(cut->move, "undone", &why))
+        log_err(LOG_LEVEL_WARN, "the journal can't be written", &why);
+    return false;
+}
+
+static bool window(Cutover *cut, Err *err)
+{
+    return block(cut, err) && drain(cut, err) && sync_sequences(cut, "sequences", err) && step(cut, "sequences", err) &&
+           close_source(cut, err) && prove(cut, err) && in_time(cut, "opening", err);
+}
+
+/* Not undone any more: the journal says "opening" before the first database is opened. */
+static bool go_over(Cutover *cut, Err *err)
+{
+    Move *move = cut->move;
+    uint64_t blocked;
+
+    if (!put_state(move, "opening", err))
+        return undo(cut, err);
+    crash_point("cutover-opening");
+    if (!open_target(move, cut->targets, err) || !step(cut, "open", err) || !move_clients(move, err) ||
+        !step(cut, "switch", err))
+        return err_hint(err, "the old side is fenced and the new side is being opened: run again to finish");
+    blocked = mono_us() - cut->locks.asked_us;
+    log_info("writes flow again, on the new side", F_MS("blocked_ms", (double)blocked / 1000));
+    return move_put_u64(move, "", "blocked_us", blocked, err) && switch_settle(move->mover, err) &&
+           step(cut, "settle", err) && watch_old_side(cut, err) && step(cut, "watch", err) && put_state(move, "done", err);
+}
+
+static void close_all(Cutover *cut)
+{
+    fence_close(cut->fence);
+    for (size_t i = 0; cut->targets && i < cut->move->db_count; i++)
+        pg_close(&cut->targets[i]);
+}
+
+bool cutover_run(Move *move, Err *err)
+{
+    Cutover cut = {.move = move, .step_us = mono_us()};
+    bool ok;
+
+    move->phase = "cutover";
+    ok = ready(&cut, err);
+    if (ok && !move->conf->dry_run)
+        ok = window(&cut, err) ? go_over(&cut, err) : undo(&cut, err);
+    close_all(&cut);
+    return ok || err_context(err, "cutover");
+}
+
+/* after a kill ------------------------------------------------------------------------------------------------- */
+
+static bool source_is_closed(Move *move, Err *err)
+{
+    AUTO_PG pg = {0};
+
+    if (!move_source(move, NULL, &pg, err))
+        return false;
+    for (size_t i = 0; i < move->db_count; i++) {
+        AUTO_RESULT res = pg_rows(&pg, err, "select datallowconn from pg_database where datname = $1", move->dbs[i].name);
+
+        if (!res)
+            return false;
+        if (PQntuples(res) == 1 && PQgetvalue(res, 0, 0)[0] == 't') {
+            err_fail(err, ERR_STATE, "database %s of the source takes connections again although the cut-over was past its end",
+                     move->dbs[i].name);
+            return err_hint(err, "somebody opened it: find out what was written there before going on");
+        }
+    }
+    return true;
+}
+
+bool cutover_forward(Move *move, Err *err)
+{
+    Pg *targets = arena_array(&move->arena, Pg, move->db_count + 1);
+    bool ok = true;
+
+    move->phase = "cutover";
+    log_info("finishing a cut-over that was interrupted");
+    ok = source_is_closed(move, err);
+    for (size_t i = 0; ok && i < move->db_count; i++)
+        ok = move_target(move, &move->dbs[i], &targets[i], err);
+    ok = ok && open_target(move, targets, err) && move_clients(move, err) && switch_settle(move->mover, err) &&
+         put_state(move, "done", err);
+    for (size_t i = 0; i < move->db_count; i++)
+        pg_close(&targets[i]);
+    return ok || err_context(err, "cutover");
+}
+
+bool cutover_undo(Move *move, Err *err)
+{
+    const char **names = arena_array(&move->arena, const char *, move->db_count + 1);
+    const char *state;
+
+    if (!move_get(move, "", "cutover", &state, err))
+        return false;
+    if (!state || strcmp(state, "closing") != 0)
+        return true;
+    log_info("taking back an interrupted cut-over: the source takes connections again");
+    for (size_t i = 0; i < move->db_count; i++)
+        names[i] = move->dbs[i].name;
+    return fence_reopen(move->source_maintenance, names, move->db_count, err) && put_state(move, "undone", err);
+}

@@ -1,0 +1,281 @@
+#include "engine/move/follow.h"
+
+#include <pthread.h>
+
+#include "appliers/postgres/pg.h"
+#include "engine/base/log.h"
+#include "engine/base/mono.h"
+
+typedef struct Runner {
+    Stream *stream;
+    char *name;
+    pthread_t thread;
+    bool started;
+    Stop *stop;
+    _Atomic bool ended; /* then ok and err may be read */
+    bool ok;
+    Err err;
+} Runner;
+
+struct Follow {
+    Stop stop;
+    bool stop_is_open;
+    Runner *runners;
+    size_t count;
+    /* elsewhere: */
+    Pg target;
+    char *stream;
+    StreamStatus seen;
+    Err why; /* progress couldn't be read */
+};
+
+static void *run(void *arg)
+{
+    Runner *runner = arg;
+
+    log_thread(runner->name);
+    runner->ok = stream_run(runner->stream, runner->stop, &runner->err);
+    atomic_store(&runner->ended, true);
+    return NULL;
+}
+
+static bool start_one(Runner *runner, const StreamConf *conf, Stop *stop, Err *err)
+{
+    int failed;
+
+    runner->err = ERR_INIT;
+    runner->stop = stop;
+    runner->name = strdup(conf->name);
+    runner->stream = stream_new(conf, err);
+    if (!runner->stream)
+        return err_context(err, "stream of %s", conf->name);
+    failed = pthread_create(&runner->thread, NULL, run, runner);
+    if (failed)
+        return err_fail(err, ERR_SYSTEM, "starting the stream of %s: %s", conf->name, strerrordesc_np(failed));
+    runner->started = true;
+    return true;
+}
+
+static Follow *follow_new(size_t count)
+{
+    Follow *follow = calloc(1, sizeof(*follow));
+
+    if (!follow)
+        abort();
+    follow->count = count;
+    follow->why = ERR_INIT;
+    return follow;
+}
+
+Follow *follow_start(const StreamConf *confs, size_t count, Err *err)
+{
+    Follow *follow = follow_new(count);
+
+    follow->runners = calloc(count ? count : 1, sizeof(Runner));
+    if (!follow->runners)
+        abort();
+    follow->stop_is_open = stop_init(&follow->stop, err);
+    for (size_t i = 0; follow->stop_is_open && i < count; i++)
+        if (!start_one(&follow->runners[i], &confs[i], &follow->stop, err)) {
+            follow_stop(follow);
+            return NULL;
+        }
+    if (follow->stop_is_open)
+        return follow;
+    follow_stop(follow);
+    return NULL;
+}
+
+static void join(Runner *runner)
+{
+    if (runner->started)
+        pthread_join(runner->thread, NULL);
+    runner->started = false;
+}
+
+void follow_stop(Follow *follow)
+{
+    if (!follow)
+        return;
+    if (follow->stop_is_open)
+        stop_request(&follow->stop);
+    for (size_t i = 0; follow->runners && i < follow->count; i++) {
+        join(&follow->runners[i]);
+        stream_free(follow->runners[i].stream);
+        free(follow->runners[i].name);
+    }
+    if (follow->stop_is_open)
+        stop_fini(&follow->stop);
+    free(follow->runners);
+    free(follow->stream);
+    pg_close(&follow->target);
+    free(follow);
+}
+
+Follow *follow_elsewhere(const char *target_dsn, const char *stream, const char *database, Err *err)
+{
+    Follow *follow = follow_new(1);
+    PgOptions options = {.application = "keybridge cutover", .database = database};
+
+    follow->stream = strdup(stream);
+    if (pg_open(&follow->target, target_dsn, ERR_TARGET, &options, err))
+        return follow;
+    follow_stop(follow);
+    return NULL;
+}
+
+size_t follow_count(const Follow *follow)
+{
+    return follow->count;
+}
+
+bool follow_is_elsewhere(const Follow *follow)
+{
+    return follow->stream != NULL;
+}
+
+/* What is flushed there is a matter of the server; a replicate commits its progress with the data, so what can be read
+ * after our own synchronous commit is durable. */
+static void look_elsewhere(Follow *follow)
+{
+    AUTO_RESULT res = NULL;
+
+    err_clear(&follow->why);
+    res = pg_rows(&follow->target, &follow->why,
+                  "select applied_end, extract(epoch from now()) from keybridge.stream where name = $1", follow->stream);
+    if (!res)
+        return;
+    if (PQntuples(res) == 0) {
+        err_fail(&follow->why, ERR_STATE, "the target knows no stream %s", follow->stream);
+        return;
+    }
+    if (!lsn_parse(pg_cell(res, 0, 0), &follow->seen.applied_end.at, &follow->why))
+        return;
+    follow->seen.durable_end = follow->seen.received = follow->seen.applied_end;
+    follow->seen.phase = STREAM_FOLLOWING;
+}
+
+StreamStatus follow_status(Follow *follow, size_t at)
+{
+    if (!follow_is_elsewhere(follow))
+        return stream_status(follow->runners[at].stream);
+    look_elsewhere(follow);
+    return follow->seen;
+}
+
+bool follow_check(Follow *follow, Err *err)
+{
+    if (follow_is_elsewhere(follow)) {
+        *err = follow->why;
+        return !err_is_set(err);
+    }
+    for (size_t i = 0; i < follow->count; i++) {
+        Runner *runner = &follow->runners[i];
+
+        if (!atomic_load(&runner->ended) || runner->ok)
+            continue;
+        *err = runner->err;
+        return err_context(err, "stream of %s", runner->name);
+    }
+    return true;
+}
+
+int64_t follow_lag_us(Follow *follow)
+{
+    int64_t most = 0;
+
+    for (size_t i = 0; i < follow->count; i++) {
+        int64_t lag = follow_status(follow, i).lag_us;
+
+        most = lag > most ? lag : most;
+    }
+    return most;
+}
+
+/* Shared by all waits: failed streams, the stop, the deadline, the tick. */
+static bool pause_a_moment(Follow *follow, const FollowWait *wait, uint64_t *ticked, unsigned ms, Err *err)
+{
+    uint64_t now = mono_ms();
+
+    if (!follow_check(follow, err))
+        return err_context(err, "%s", wait->what);
+    if (wait->deadline_ms && now >= wait->deadline_ms) {
+        StreamStatus status = follow_status(follow, 0);
+        char at[LSN_TEXT];
+
+        return err_fail(err, ERR_TIMEOUT, "%s: not done in time, the target is at %s", wait->what,
+                        lsn_text(status.durable_end.at, at));
+    }
+    if (wait->tick && now - *ticked >= 100) {
+        wait->tick(wait->self);
+        *ticked = now;
+    }
+    return !stop_wait(wait->stop, ms) || stop_fail(err, wait->what);
+}
+
+static bool all_durable(Follow *follow, Position end)
+{
+    for (size_t i = 0; i < follow->count; i++)
+        if (position_compare(follow_status(follow, i).durable_end, end) < 0)
+            return false;
+    return true;
+}
+
+bool follow_wait_durable(Follow *follow, Position end, const FollowWait *wait, Err *err)
+{
+    uint64_t ticked = 0;
+
+    while (!all_durable(follow, end))
+        if (!pause_a_moment(follow, wait, &ticked, 2, err))
+            return false;
+    return true;
+}
+
+static bool all_near(Follow *follow, uint64_t max_lag_us)
+{
+    for (size_t i = 0; i < follow->count; i++) {
+        StreamStatus status = follow_status(follow, i);
+
+        if (status.phase != STREAM_FOLLOWING && status.phase != STREAM_WAITING)
+            return false;
+        if (status.lag_us > (int64_t)max_lag_us)
+            return false;
+    }
+    return true;
+}
+
+bool follow_wait_lag(Follow *follow, uint64_t max_lag_us, const FollowWait *wait, Err *err)
+{
+    uint64_t ticked = 0;
+
+    while (!all_near(follow, max_lag_us))
+        if (!pause_a_moment(follow, wait, &ticked, 20, err))
+            return false;
+    return true;
+}
+
+static bool all_ended(Follow *follow)
+{
+    for (size_t i = 0; i < follow->count; i++)
+        if (!atomic_load(&follow->runners[i].ended))
+            return false;
+    return true;
+}
+
+bool follow_finish(Follow *follow, Position end, const FollowWait *wait, Err *err)
+{
+    uint64_t ticked = 0;
+
+    if (follow_is_elsewhere(follow))
+        return follow_wait_durable(follow, end, wait, err);
+    for (size_t i = 0; i < follow->count; i++)
+        stream_set_until(follow->runners[i].stream, end);
+    while (!all_ended(follow))
+        if (!pause_a_moment(follow, wait, &ticked, 2, err))
+            return false;
+    if (!follow_check(follow, err))
+        return err_context(err, "%s", wait->what);
+    for (size_t i = 0; i < follow->count; i++)
+        join(&follow->runners[i]);
+    return true;
+}
