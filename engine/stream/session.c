@@ -1,0 +1,726 @@
+/* The source thread. It never waits for anything but poll: a walsender that isn't answered within
+ * wal_sender_timeout ends the connection, and a stalled target must not cause that.
+ *
+ * What may be confirmed to the source is exactly what is durable on the target, in its progress row.
+ * When a publication is quiet while the source writes other WAL, an empty transaction takes the source's position to the
+ * target (assembler_quiet); so there, too, the source is told nothing that the target doesn't know, and a slot whose
+ * confirmed position is ahead of the target's progress is surely not the one that this stream was on.
+ */
+#include "engine/stream/session.h"
+
+#include <poll.h>
+
+#include "engine/base/crash.h"
+#include "engine/base/log.h"
+#include "engine/base/mono.h"
+#include "engine/stream/apply.h"
+#include "engine/stream/assembler.h"
+#include "engine/stream/types.h"
+#include "engine/stream/walsender.h"
+
+#define QUEUE_BATCHES  2
+#define FLIGHTS_MOST   64
+#define FLIGHT_BATCHES 4      /* bytes of batches under way: this times batch_bytes */
+#define ACK_MS         100    /* between two confirmations, at least */
+#define STATUS_MS      10000  /* and at most, as PostgreSQL's own receiver */
+#define QUIET_MS       3000   /* between two empty transactions */
+#define QUIET_BYTES    MIB(16) /* or so much WAL, */
+#define QUIET_LEAST_MS 250    /* but no sooner */
+#define ASK_MS         1000   /* between two looks at the source's end of WAL */
+#define PING_MS        50     /* while an end position is waited for */
+#define SILENCE_MS     60000  /* without a sign of life, where wal_sender_timeout is off */
+#define SILENCE_LEAST  5000
+#define BEHIND_US      50000  /* a commit that is older when it arrives: the source has a backlog */
+#define RATE_MS        20     /* window for the bytes that tell the same of long transactions */
+#define RATE_BYTES     KIB(256)
+#define PUBLISH_MS     20
+
+/* A batch on its way through the target. */
+typedef struct Flight {
+    Position end;
+    int64_t oldest_us;
+    size_t bytes;
+} Flight;
+
+typedef struct Session {
+    Stream *stream;
+    const Stop *stop;
+    SourceFacts facts;
+    Pg ask; /* an ordinary connection to the source */
+    bool asking;
+    uint64_t asked_ms;
+    char encoding[64]; /* of the target */
+    bool binary;
+    Apply *apply;
+    Queue *queue;
+    Position started_at; /* the target's progress when we came */
+    Position began_at;   /* where the stream was asked to begin */
+    WalSender *sender;
+    Assembler *assembler;
+    Batch *held; /* on its way to a queue that was full */
+    Flight flights[FLIGHTS_MOST];
+    size_t flight_count;
+    size_t flight_bytes;
+    Position pushed; /* end of the last batch in the queue, or what the target had */
+    Position quiet;  /* everything that committed before was received */
+    Position source_end;
+    Position empty_at; /* the source's end of WAL is known to have been here */
+    int64_t clock_us;  /* our clock minus the source's, the smallest seen */
+    bool clock_known;
+    int64_t sent_us;
+    bool behind;
+    bool dry; /* nothing is left of what the source has sent */
+    bool answer_now;
+    Position until;
+    bool passed; /* it */
+    uint64_t bytes;
+    uint64_t rate_bytes;
+    uint64_t rate_ms;
+    uint64_t heard_ms;
+    uint64_t replied_ms;
+    Position replied;
+    uint64_t quiet_ms;
+    uint64_t published_ms;
+} Session;
+
+static Position later(Position a, Position b)
+{
+    return position_compare(a, b) > 0 ? a : b;
+}
+
+/* Preparing */
+
+static bool is_same_server(Pg *source, Pg *target, bool *same, Err *err)
+{
+    static const char sql[] = "select pg_catalog.pg_postmaster_start_time()::text || pg_catalog.current_database()"
+                              " || coalesce(pg_catalog.inet_server_port(), 0)";
+    AUTO_RESULT a = pg_rows(source, err, sql);
+    AUTO_RESULT b = a ? pg_rows(target, err, sql) : NULL;
+
+    if (!b)
+        return false;
+    *same = span_equal(pg_cell(a, 0, 0), pg_cell(b, 0, 0));
+    return true;
+}
+
+static bool choose_format(Session *s, Pg *target, Err *err)
+{
+    AUTO_BUF why;
+    AUTO_BUF encoding;
+
+    buf_init(&why, 4096);
+    buf_init(&encoding, sizeof(s->encoding) - 1);
+    if (!pg_value(target, &encoding, err, "select pg_catalog.getdatabaseencoding()", 0, NULL))
+        return false;
+    snprintf(s->encoding, sizeof(s->encoding), "%s", buf_str(&encoding));
+    if (s->facts.version < 140000) {
+        buf_puts(&why, "the source's version has no binary mode");
+    } else if (!types_compare(&s->ask, target, s->stream->conf.publication, &s->binary, &why, err)) {
+        return false;
+    }
+    log_info("value format chosen", F_STR("format", s->binary ? "binary" : "text"),
+             F_STR("why", s->binary ? "all published types are the same on both sides" : buf_str(&why)));
+    return true;
+}
+
+/* What has to be known of the target before its half is opened. */
+static bool look_at_target(Session *s, Err *err)
+{
+    PgOptions options = {.stop = s->stop};
+    AUTO_PG target = {0};
+    bool same = false;
+
+    if (!pg_open(&target, s->stream->conf.target_dsn, ERR_TARGET, &options, err) ||
+        !is_same_server(&s->ask, &target, &same, err))
+        return false;
+    if (same) {
+        err_fail(err, ERR_USAGE, "source and target are the same database");
+        return err_hint(err, "check --source and --target");
+    }
+    return choose_format(s, &target, err);
+}
+
+static bool open_target(Session *s, Err *err)
+{
+    const StreamConf *conf = &s->stream->conf;
+    ApplyConf apply = {
+        .target_dsn = conf->target_dsn,
+        .stream = conf->slot,
+        .lanes = conf->lanes,
+        .text_only = !s->binary,
+        .queue_batches = QUEUE_BATCHES,
+        .skip_failed = conf->skip_failed,
+    };
+
+    s->apply = apply_open(&apply, s->stop, err);
+    if (!s->apply)
+        return false;
+    s->queue = apply_queue(s->apply);
+    return true;
+}
+
+static bool slot_is_ahead(const Session *s, Position start, bool known, Err *err)
+{
+    char at[POSITION_TEXT], confirmed[LSN_TEXT];
+
+    position_text(start, at);
+    lsn_text(s->facts.confirmed, confirmed);
+    if (known) {
+        err_fail(err, ERR_FAITHFUL, "replication slot \"%s\" is confirmed up to %s, the target has only what was before %s",
+                 s->stream->conf.slot, confirmed, at);
+        return err_hint(err, "the slot was made again or moved, or the target was set back: what is between can't be "
+                             "streamed any more and the copy must be made again");
+    }
+    err_fail(err, ERR_FAITHFUL, "the start position %s is before %s, from which on slot \"%s\" has changes", at, confirmed,
+             s->stream->conf.slot);
+    return err_hint(err, "what is between would be missing: the slot must be made before the copy is");
+}
+
+/* Progress wins, then what a run before recorded, then the option, then the slot. */
+static bool choose_start(Session *s, Position *start, Err *err)
+{
+    ApplyProgress progress = apply_progress(s->apply);
+    Position wanted = s->stream->conf.start;
+    bool known = progress.any || !position_is_none(progress.start);
+    char at[POSITION_TEXT], end[LSN_TEXT];
+
+    *start = progress.any ? progress.applied_end : progress.start;
+    if (!known)
+        *start = position_is_none(wanted) ? position_of_lsn(s->facts.confirmed) : wanted;
+    if (s->facts.confirmed > start->at)
+        return slot_is_ahead(s, *start, known, err);
+    if (start->at > s->facts.flushed) {
+        err_fail(err, known ? ERR_FAITHFUL : ERR_STATE, "the %s position %s is behind the source's end of WAL, %s",
+                 known ? "target's" : "start", position_text(*start, at), lsn_text(s->facts.flushed, end));
+        return err_hint(err, "is this the right source? A position of the copy is none of the source's; a source that "
+                             "was set back has lost what the target has");
+    }
+    if (!position_is_none(wanted) || !known)
+        return apply_set_start(s->apply, position_is_none(wanted) ? *start : wanted, err);
+    return true;
+}
+
+static bool start_sender(Session *s, Position start, Err *err)
+{
+    const StreamConf *conf = &s->stream->conf;
+    WalSenderConf sender = {
+        .dsn = conf->source_dsn,
+        .slot = conf->slot,
+        .publication = conf->publication,
+        .encoding = s->encoding,
+        .start = start,
+        .binary = s->binary,
+        .stop = s->stop,
+    };
+
+    s->sender = walsender_start(&sender, err);
+    return s->sender != NULL;
+}
+
+static void start_assembler(Session *s, Position start)
+{
+    const StreamConf *conf = &s->stream->conf;
+    AssemblerConf assembler = {
+        .protocol = walsender_protocol(s->sender),
+        .batch_changes = conf->batch_changes,
+        .batch_bytes = conf->batch_bytes,
+        .txn_memory = conf->txn_memory,
+        .start = start,
+        .progress = apply_progress(s->apply),
+    };
+
+    s->assembler = assembler_new(&assembler, s->stream->spool);
+    s->started_at = s->pushed = apply_progress(s->apply).applied_end;
+    s->began_at = start;
+    s->behind = true;
+    s->heard_ms = s->quiet_ms = mono_ms();
+}
+
+static bool prepare(Session *s, Err *err)
+{
+    PgOptions options = {.stop = s->stop};
+    Position start = POSITION_NONE;
+
+    if (!pg_open(&s->ask, s->stream->conf.source_dsn, ERR_SOURCE, &options, err) ||
+        !source_check(&s->ask, s->stream->conf.slot, s->stream->conf.publication, &s->facts, err) ||
+        !look_at_target(s, err) || !open_target(s, err) || !choose_start(s, &start, err) ||
+        !start_sender(s, start, err))
+        return false;
+    start_assembler(s, start);
+    log_info("streaming", F_STR("slot", s->stream->conf.slot), F_LSN("from", start.at),
+             F_U64("protocol", walsender_protocol(s->sender)), F_BOOL("binary", s->binary),
+             F_U64("source_version", s->facts.version / 10000));
+    crash_point("stream-started");
+    return true;
+}
+
+/* Handing over */
+
+static void retire_flights(Session *s)
+{
+    Position committed = apply_committed_end(s->apply);
+    size_t gone = 0;
+
+    while (gone < s->flight_count && position_compare(s->flights[gone].end, committed) <= 0)
+        s->flight_bytes -= s->flights[gone++].bytes;
+    s->flight_count -= gone;
+    if (gone)
+        memmove(s->flights, s->flights + gone, s->flight_count * sizeof(*s->flights));
+}
+
+/* So that memory stays bounded even when every batch is one transaction of nearly the largest size. */
+static bool may_fly(const Session *s, const Batch *batch)
+{
+    size_t most = FLIGHT_BATCHES * s->stream->conf.batch_bytes;
+
+    return s->flight_count == 0 || (s->flight_count < FLIGHTS_MOST && s->flight_bytes + batch_bytes(batch) <= most);
+}
+
+static bool push(Session *s)
+{
+    Flight flight = {
+        .end = s->held->last->end,
+        .oldest_us = s->held->first->commit_time_us,
+        .bytes = batch_bytes(s->held),
+    };
+
+    if (!may_fly(s, s->held) || !queue_try_push(s->queue, s->held))
+        return false;
+    s->held = NULL;
+    s->pushed = flight.end;
+    s->flights[s->flight_count++] = flight;
+    s->flight_bytes += flight.bytes;
+    crash_point("batch-pushed");
+    return true;
+}
+
+/* A batch that could still grow goes only when nothing more is here and the target has nothing waiting: so it is as large as the
+ * backlog makes worthwhile, and a single transaction when there is none. */
+static bool hand_over(Session *s, Err *err)
+{
+    queue_room_seen(s->queue);
+    retire_flights(s);
+    for (;;) {
+        if (!s->held)
+            s->held = assembler_take(s->assembler, s->dry && queue_count(s->queue) == 0);
+        if (!s->held || !push(s))
+            break;
+    }
+    if (!queue_is_closed(s->queue))
+        return true;
+    apply_error(s->apply, err);
+    return err_is_set(err) ? false : err_fail(err, ERR_BUG, "the applying half ended without saying why");
+}
+
+/* The end position */
+
+static Position received(const Session *s)
+{
+    return later(assembler_seen(s->assembler), s->quiet);
+}
+
+#define WAL_PAGE        8192
+#define WAL_PAGE_HEADER 40 /* 24 but for the first page of a segment */
+
+/* pg_current_wal_insert_lsn() at the end of a page is behind the header of the next one; records end before it. */
+static Position before_page_header(Position p)
+{
+    uint64_t offset = p.at % WAL_PAGE;
+
+    return (Position){p.file, offset <= WAL_PAGE_HEADER ? p.at - offset : p.at};
+}
+
+/* All that committed up to the end position was received. When the source stands exactly there, a commit
+ * could still begin at that very byte: only a look at the end of its WAL tells. */
+static bool is_passed(const Session *s)
+{
+    Position at = received(s);
+
+    if (position_compare(at, s->until) > 0)
+        return true;
+    return position_compare(at, before_page_header(s->until)) >= 0 && position_compare(at, s->empty_at) == 0;
+}
+
+static bool nothing_waits(const Session *s)
+{
+    return !s->held && s->flight_count == 0 && assembler_is_empty(s->assembler);
+}
+
+static void look_for_end(Session *s)
+{
+    if (s->passed || position_is_none(s->until) || !is_passed(s))
+        return;
+    s->passed = true;
+    assembler_drop_open(s->assembler);
+    s->dry = true;
+}
+
+static bool is_done(Session *s)
+{
+    Position all = received(s);
+
+    if (!s->passed || !nothing_waits(s))
+        return false;
+    /* The target is told how far it is, so that the next run begins there. */
+    if (position_compare(s->pushed, all) < 0 && assembler_quiet(s->assembler, all))
+        return false;
+    return position_compare(apply_durable_end(s->apply), s->pushed) >= 0;
+}
+
+/* Talking to the source */
+
+static unsigned silence_ms(const Session *s)
+{
+    unsigned most = s->facts.sender_timeout_ms ? s->facts.sender_timeout_ms : SILENCE_MS;
+
+    return most < SILENCE_LEAST ? SILENCE_LEAST : most;
+}
+
+static unsigned status_ms(const Session *s)
+{
+    unsigned third = s->facts.sender_timeout_ms ? s->facts.sender_timeout_ms / 3 : STATUS_MS;
+
+    return third < STATUS_MS ? third : STATUS_MS;
+}
+
+static bool wants_input(const Session *s)
+{
+    return !s->held && !s->passed && !assembler_has_full(s->assembler);
+}
+
+static bool reply(Session *s, bool want_answer, Err *err)
+{
+    Position durable = apply_durable_end(s->apply);
+
+    crash_point("before-ack");
+    if (!walsender_reply(s->sender, received(s), durable, apply_committed_end(s->apply), want_answer, err))
+        return false;
+    s->replied = durable;
+    s->replied_ms = mono_ms();
+    s->answer_now = false;
+    crash_point("after-ack");
+    return true;
+}
+
+static bool keep_in_touch(Session *s, Err *err)
+{
+    uint64_t now = mono_ms();
+    uint64_t since = now - s->replied_ms;
+    bool waits = !position_is_none(s->until) && !s->passed && s->dry && wants_input(s);
+    bool silent = wants_input(s) && now - s->heard_ms >= status_ms(s);
+
+    if (!wants_input(s))
+        s->heard_ms = now; /* nobody listens */
+    if (now - s->heard_ms > silence_ms(s)) {
+        err_fail(err, ERR_SOURCE, "no sign of life from the source for %" PRIu64 " s", (now - s->heard_ms) / 1000);
+        err_code(err, "08006");
+        return err_transient(err);
+    }
+    if (waits && since >= PING_MS)
+        return reply(s, true, err);
+    if (s->answer_now || since >= status_ms(s) ||
+        (since >= ACK_MS && position_compare(apply_durable_end(s->apply), s->replied) > 0))
+        return reply(s, silent, err);
+    return true;
+}
+
+static void tell_quiet(Session *s)
+{
+    uint64_t since = mono_ms() - s->quiet_ms;
+
+    if (s->passed || since < QUIET_LEAST_MS || !nothing_waits(s) || position_compare(s->quiet, s->pushed) <= 0 ||
+        (since < QUIET_MS && s->quiet.at - s->pushed.at < QUIET_BYTES))
+        return;
+    s->quiet_ms = mono_ms();
+    (void)assembler_quiet(s->assembler, s->quiet);
+}
+
+/* Asked without waiting; a source that doesn't answer here is noticed on the other connection. */
+static void ask_source_end(Session *s)
+{
+    uint64_t now = mono_ms();
+    bool at_until = !position_is_none(s->until) && position_compare(received(s), before_page_header(s->until)) >= 0;
+
+    if (s->asking || !s->ask.conn || now - s->asked_ms < (at_until ? PING_MS / 2 : ASK_MS))
+        return;
+    s->asking = PQsendQuery(s->ask.conn, source_end_sql(s->facts.is_standby)) == 1;
+    s->asked_ms = now;
+    if (!s->asking)
+        pg_close(&s->ask);
+}
+
+static void hear_source_end(Session *s)
+{
+    PGresult *res;
+
+    if (!s->asking)
+        return;
+    if (!PQconsumeInput(s->ask.conn)) {
+        s->asking = false;
+        pg_close(&s->ask);
+        return;
+    }
+    while (!PQisBusy(s->ask.conn)) {
+        Err ignored = ERR_INIT;
+        uint64_t end;
+
+        res = PQgetResult(s->ask.conn);
+        if (!res) {
+            s->asking = false;
+            return;
+        }
+        if (PQresultStatus(res) == PGRES_TUPLES_OK && lsn_parse(pg_cell(res, 0, 0), &end, &ignored)) {
+            s->empty_at = position_of_lsn(end);
+            s->source_end = later(s->source_end, s->empty_at);
+        }
+        PQclear(res);
+    }
+}
+
+/* Input */
+
+static void tell_clock(Session *s, int64_t sent_us)
+{
+    int64_t ahead = (int64_t)wall_us() - sent_us;
+
+    s->sent_us = sent_us;
+    if (!s->clock_known || ahead < s->clock_us)
+        s->clock_us = ahead;
+    s->clock_known = true;
+}
+
+static bool take_message(Session *s, const WalMessage *message, Err *err)
+{
+    switch (message->kind) {
+    case WAL_DATA:
+        s->bytes += message->data.len;
+        s->rate_bytes += message->data.len;
+        s->sent_us = message->sent_us;
+        return assembler_message(s->assembler, message->data, err);
+    case WAL_KEEPALIVE:
+        tell_clock(s, message->sent_us);
+        s->quiet = later(s->quiet, message->at);
+        s->answer_now |= message->reply_wanted;
+        return true;
+    case WAL_END:
+        err_fail(err, ERR_SOURCE, "the source has ended the stream");
+        err_code(err, "57P01");
+        return err_transient(err);
+    case WAL_NONE:
+    default:
+        return true;
+    }
+}
+
+/* A backlog shows in old commits or, within long transactions, in the rate. */
+static void judge_backlog(Session *s)
+{
+    uint64_t now = mono_ms();
+    int64_t newest_us = assembler_newest_us(s->assembler);
+
+    s->behind = s->rate_bytes > RATE_BYTES || (newest_us && s->sent_us - newest_us > BEHIND_US);
+    if (now - s->rate_ms >= RATE_MS) {
+        s->rate_bytes = 0;
+        s->rate_ms = now;
+    }
+}
+
+/* Everything that is in libpq's buffer, until a batch is complete. */
+static bool take_messages(Session *s, Err *err)
+{
+    WalMessage message = {.kind = WAL_NONE};
+
+    s->dry = false;
+    while (wants_input(s)) {
+        if (!walsender_next(s->sender, &message, err))
+            return false;
+        if (message.kind == WAL_NONE) {
+            s->dry = true;
+            break;
+        }
+        if (!take_message(s, &message, err))
+            return false;
+        look_for_end(s);
+    }
+    if (message.kind != WAL_NONE && message.kind != WAL_KEEPALIVE)
+        tell_clock(s, s->sent_us);
+    judge_backlog(s);
+    return true;
+}
+
+static int wait_ms(const Session *s)
+{
+    if (s->passed)
+        return 1;
+    if (wants_input(s) && !s->dry) /* messages are left in libpq's buffer */
+        return 0;
+    if (s->flight_count || s->held || !position_is_none(s->until))
+        return PUBLISH_MS;
+    return 100;
+}
+
+static bool wait_and_read(Session *s, Err *err)
+{
+    bool want = wants_input(s);
+    struct pollfd fds[] = {
+        {.fd = walsender_fd(s->sender), .events = walsender_events(s->sender, want)},
+        {.fd = queue_room_fd(s->queue), .events = POLLIN},
+        {.fd = s->stop->fd, .events = POLLIN},
+        {.fd = s->asking ? PQsocket(s->ask.conn) : -1, .events = POLLIN},
+    };
+    size_t got;
+
+    if (poll(fds, ARRAY_LEN(fds), wait_ms(s)) < 0)
+        return true; /* a signal */
+    if (want && fds[0].revents) {
+        if (!walsender_read(s->sender, s->behind, &got, err))
+            return false;
+        s->heard_ms = mono_ms();
+        return take_messages(s, err);
+    }
+    return !want || s->dry || take_messages(s, err);
+}
+
+/* Status */
+
+static void add_rates(Session *s, StreamStatus *status)
+{
+    Stream *stream = s->stream;
+    uint64_t now = mono_ms();
+    const RateSample *oldest = &stream->rates[0];
+    RateSample sample = {now, status->transactions, status->changes};
+
+    if (stream->rate_count == 0 || now - stream->rates[stream->rate_count - 1].at_ms >= 1000) {
+        if (stream->rate_count == ARRAY_LEN(stream->rates)) {
+            memmove(stream->rates, stream->rates + 1, (stream->rate_count - 1) * sizeof(*stream->rates));
+            stream->rate_count--;
+        }
+        stream->rates[stream->rate_count++] = sample;
+    }
+    if (now > oldest->at_ms + 200) {
+        double seconds = (double)(now - oldest->at_ms) / 1000;
+
+        status->transactions_per_s = (double)(status->transactions - oldest->transactions) / seconds;
+        status->changes_per_s = (double)(status->changes - oldest->changes) / seconds;
+    }
+}
+
+static int64_t lag_us(const Session *s)
+{
+    int64_t oldest = s->flight_count ? s->flights[0].oldest_us
+                     : s->held       ? s->held->first->commit_time_us
+                                     : assembler_oldest_us(s->assembler);
+    int64_t now = (int64_t)wall_us() - s->clock_us;
+
+    return oldest && now > oldest ? now - oldest : 0;
+}
+
+static void fill_status(Session *s, StreamStatus *status)
+{
+    ApplyCounters counters = apply_counters(s->apply);
+    const StreamStatus *before = &s->stream->before;
+
+    status->received = received(s);
+    status->source_end = later(s->source_end, status->received);
+    status->applied_end = nothing_waits(s) ? later(status->received, apply_committed_end(s->apply))
+                                           : apply_committed_end(s->apply);
+    status->durable_end = apply_durable_end(s->apply);
+    status->lag_bytes = status->source_end.at > status->applied_end.at
+                            ? status->source_end.at - status->applied_end.at
+                            : 0;
+    status->lag_us = lag_us(s);
+    status->transactions = before->transactions + counters.transactions;
+    status->changes = before->changes + counters.changes;
+    status->bytes = before->bytes + s->bytes;
+    status->spool_bytes = spool_dir_bytes(s->stream->spool);
+    status->phase = s->behind || status->lag_us > 1000000 ? STREAM_CATCHING_UP : STREAM_FOLLOWING;
+    add_rates(s, status);
+}
+
+static void publish(Session *s, bool now)
+{
+    StreamStatus status;
+
+    if (!now && mono_ms() - s->published_ms < PUBLISH_MS)
+        return;
+    s->published_ms = mono_ms();
+    pthread_mutex_lock(&s->stream->lock);
+    status = s->stream->status;
+    pthread_mutex_unlock(&s->stream->lock);
+    fill_status(s, &status);
+    pthread_mutex_lock(&s->stream->lock);
+    s->stream->status = status;
+    pthread_mutex_unlock(&s->stream->lock);
+}
+
+/* The loop */
+
+static bool follow(Session *s, Err *err)
+{
+    for (;;) {
+        if (stop_requested(s->stop))
+            return stop_fail(err, "streaming");
+        s->until = stream_until(s->stream);
+        hear_source_end(s);
+        look_for_end(s);
+        if (!hand_over(s, err))
+            return false;
+        if (is_done(s))
+            return true;
+        if (!keep_in_touch(s, err))
+            return false;
+        tell_quiet(s);
+        ask_source_end(s);
+        publish(s, false);
+        if (!wait_and_read(s, err))
+            return false;
+    }
+}
+
+/* The last confirmation, whatever ended the stream: what is durable need not be sent again. */
+static void part(Session *s, bool done)
+{
+    Err ignored = ERR_INIT;
+
+    if (reply(s, false, &ignored))
+        walsender_end(s->sender, done ? 2000 : 500);
+    publish(s, true);
+}
+
+static void fini(Session *s)
+{
+    if (s->apply) {
+        ApplyCounters counters = apply_counters(s->apply);
+
+        s->stream->before.transactions += counters.transactions;
+        s->stream->before.changes += counters.changes;
+    }
+    s->stream->before.bytes += s->bytes;
+    /* The target's half first: its batches read the spool and point at the decoder's relations. */
+    apply_close(s->apply);
+    batch_free(s->held);
+    assembler_free(s->assembler);
+    walsender_free(s->sender);
+    pg_close(&s->ask);
+}
+
+bool session_run(Stream *stream, const Stop *stop, SessionEnd *end, Err *err)
+{
+    Session *s = calloc(1, sizeof(*s));
+    bool done = false;
+
+    if (!s)
+        abort();
+    s->stream = stream;
+    s->stop = stop;
+    *end = (SessionEnd){0};
+    if (prepare(s, err)) {
+        end->streamed = true;
+        done = follow(s, err);
+        end->advanced = position_compare(apply_committed_end(s->apply), s->started_at) > 0;
+        part(s, done);
+    }
+    fini(s);
+    free(s);
+    return done;
+}

@@ -1,0 +1,46 @@
+/* session.h - one attempt of a stream: both sides connected, until the end is reached or something fails.
+ *
+ * Internal to engine/stream. Runs in the thread that calls it, which owns the source's two connections.
+ */
+#ifndef SESSION_H
+#define SESSION_H
+
+#include <pthread.h>
+
+#include "engine/stream/source.h"
+#include "engine/stream/spool.h"
+#include "engine/stream/stream.h"
+
+#define RATE_SECONDS 5
+
+typedef struct RateSample {
+    uint64_t at_ms;
+    uint64_t transactions;
+    uint64_t changes;
+} RateSample;
+
+struct Stream {
+    StreamConf conf; /* our own copies */
+    SpoolDir *spool;
+    /* What other threads look at or set */
+    pthread_mutex_t lock;
+    StreamStatus status;
+    Position until;
+    /* The running thread's own */
+    StreamStatus before; /* counters of earlier attempts */
+    RateSample rates[RATE_SECONDS + 1];
+    size_t rate_count;
+};
+
+typedef struct SessionEnd {
+    bool streamed;  /* the source had begun to send */
+    bool advanced;  /* something was committed on the target */
+} SessionEnd;
+
+/* True: the end position is durable on the target. */
+MUST_USE bool session_run(Stream *stream, const Stop *stop, SessionEnd *end, Err *err);
+
+Position stream_until(Stream *stream);
+void stream_set_phase(Stream *stream, StreamPhase phase);
+
+#endif

@@ -1,0 +1,288 @@
+#include "engine/stream/walsender.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "engine/base/mono.h"
+#include "engine/base/reader.h"
+
+#define EPOCH_2000_US INT64_C(946684800000000)
+#define GULP_BYTES    MIB(1)
+#define NAP_US        1000
+
+struct WalSender {
+    Pg pg;
+    unsigned protocol;
+    char *row; /* the message at hand, libpq's */
+};
+
+static void put_lsn_option(Buf *sql, Position at)
+{
+    buf_printf(sql, "%X/%X", LSN_ARGS(at.at));
+}
+
+/* A list of identifiers inside a string literal: both kinds of quotes. */
+static void put_publication(Buf *sql, const char *name)
+{
+    AUTO_BUF quoted;
+
+    buf_init(&quoted, 1024);
+    pg_put_name(&quoted, name);
+    pg_put_literal(sql, buf_span(&quoted));
+}
+
+static bool put_command(Buf *sql, const WalSender *sender, const WalSenderConf *conf, Err *err)
+{
+    bool is_14 = sender->pg.version >= 140000;
+
+    buf_puts(sql, "START_REPLICATION SLOT ");
+    pg_put_name(sql, conf->slot);
+    buf_puts(sql, " LOGICAL ");
+    put_lsn_option(sql, conf->start);
+    buf_printf(sql, " (proto_version '%u', publication_names ", sender->protocol);
+    put_publication(sql, conf->publication);
+    if (is_14)
+        buf_puts(sql, ", messages 'true', streaming 'on'");
+    if (is_14 && conf->binary)
+        buf_puts(sql, ", binary 'true'");
+    buf_putc(sql, ')');
+    return buf_ok(sql, "the replication command", err);
+}
+
+/* As for ordinary sessions, because text values are made by the walsender (traps 61, 64, 66); the encoding is the
+ * target's, so that bytes go over as they come. */
+static bool pin_settings(WalSender *sender, const char *encoding, Err *err)
+{
+    AUTO_BUF sql;
+
+    buf_init(&sql, 4096);
+    buf_puts(&sql, "set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set timezone = 'UTC';"
+                   "set extra_float_digits = 3; set bytea_output = 'hex'; set lc_monetary = 'C';"
+                   "set xmloption = content; set standard_conforming_strings = on; set statement_timeout = 0;"
+                   "set search_path = pg_catalog; set client_encoding = ");
+    pg_put_literal(&sql, span_str(encoding));
+    return buf_ok(&sql, "session settings", err) && pg_exec(&sender->pg, buf_str(&sql), err);
+}
+
+/* A peer that vanished without a word is noticed by the kernel within half a minute, whatever the walsender does. */
+static void watch_peer(int fd)
+{
+    int on = 1, idle_s = 10, every_s = 5, count = 4;
+    unsigned lost_ms = 30000;
+
+    /* On a Unix socket these fail, and nothing is lost. */
+    if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == 0 &&
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s)) == 0 &&
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s)) == 0 &&
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count)) == 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &lost_ms, sizeof(lost_ms));
+}
+
+static bool begin_stream(WalSender *sender, const WalSenderConf *conf, Err *err)
+{
+    AUTO_BUF sql;
+
+    buf_init(&sql, 8192);
+    if (!put_command(&sql, sender, conf, err))
+        return false;
+    AUTO_RESULT res = PQexec(sender->pg.conn, buf_str(&sql));
+
+    if (PQresultStatus(res) != PGRES_COPY_BOTH)
+        return pg_fail(&sender->pg, res, err, "starting the stream");
+    if (PQsetnonblocking(sender->pg.conn, 1) != 0)
+        return pg_fail(&sender->pg, NULL, err, "starting the stream");
+    watch_peer(walsender_fd(sender));
+    return true;
+}
+
+WalSender *walsender_start(const WalSenderConf *conf, Err *err)
+{
+    PgOptions options = {.application = "keybridge", .replication = true, .stop = conf->stop};
+    WalSender *sender = calloc(1, sizeof(*sender));
+
+    if (!sender)
+        abort();
+    if (!pg_open(&sender->pg, conf->dsn, ERR_SOURCE, &options, err)) {
+        free(sender);
+        return NULL;
+    }
+    sender->protocol = sender->pg.version >= 140000 ? 2 : 1;
+    if (!pin_settings(sender, conf->encoding, err) || !begin_stream(sender, conf, err)) {
+        walsender_free(sender);
+        return NULL;
+    }
+    return sender;
+}
+
+void walsender_free(WalSender *sender)
+{
+    if (!sender)
+        return;
+    PQfreemem(sender->row);
+    pg_close(&sender->pg);
+    free(sender);
+}
+
+unsigned walsender_protocol(const WalSender *sender)
+{
+    return sender->protocol;
+}
+
+int walsender_fd(const WalSender *sender)
+{
+    return PQsocket(sender->pg.conn);
+}
+
+/* Reading */
+
+static bool lost(WalSender *sender, Err *err)
+{
+    return pg_fail(&sender->pg, NULL, err, "reading the stream");
+}
+
+short walsender_events(const WalSender *sender, bool want_input)
+{
+    short events = want_input ? POLLIN : 0;
+
+    /* PQflush has said that there is more to send when it returned 1; asking again is cheap. */
+    if (PQflush(sender->pg.conn) == 1)
+        events |= POLLOUT;
+    return events;
+}
+
+static size_t waiting_bytes(int fd)
+{
+    int waiting = 0;
+
+    return ioctl(fd, FIONREAD, &waiting) == 0 && waiting > 0 ? (size_t)waiting : 0;
+}
+
+static void nap(void)
+{
+    struct timespec time = {.tv_nsec = NAP_US * 1000};
+
+    nanosleep(&time, NULL);
+}
+
+/* libpq reads what fits into its buffer, which grows when a call finds it nearly full: several calls make a gulp. */
+bool walsender_read(WalSender *sender, bool behind, size_t *got, Err *err)
+{
+    int fd = walsender_fd(sender);
+    size_t waiting;
+
+    *got = 0;
+    if (behind)
+        nap();
+    do {
+        waiting = waiting_bytes(fd);
+        if (!PQconsumeInput(sender->pg.conn))
+            return lost(sender, err);
+        *got += waiting;
+    } while (behind && waiting && *got < GULP_BYTES);
+    return true;
+}
+
+static int64_t read_time(Reader *r, const char *field)
+{
+    return (int64_t)reader_u64be(r, field) + EPOCH_2000_US;
+}
+
+static bool parse(Span row, WalMessage *message, Err *err)
+{
+    Reader r = reader_of(row);
+
+    switch (reader_u8(&r, "type")) {
+    case 'w':
+        message->kind = WAL_DATA;
+        (void)reader_u64be(&r, "start of the data");
+        (void)reader_u64be(&r, "end of WAL");
+        message->sent_us = read_time(&r, "time");
+        message->data = reader_span(&r, reader_left(&r), "data");
+        return reader_finish(&r, "XLogData", err);
+    case 'k':
+        message->kind = WAL_KEEPALIVE;
+        message->at = position_of_lsn(reader_u64be(&r, "end of WAL"));
+        message->sent_us = read_time(&r, "time");
+        message->reply_wanted = reader_u8(&r, "reply wanted") != 0;
+        return reader_finish(&r, "keepalive", err);
+    default:
+        return err_fail(err, ERR_PROTOCOL, "the source sends a replication message of an unknown type");
+    }
+}
+
+/* After CopyDone from the other side comes the command's result: an error says why. */
+static bool ended(WalSender *sender, WalMessage *message, Err *err)
+{
+    AUTO_RESULT res = PQgetResult(sender->pg.conn);
+
+    message->kind = WAL_END;
+    if (PQresultStatus(res) == PGRES_FATAL_ERROR)
+        return pg_fail(&sender->pg, res, err, "reading the stream");
+    return true;
+}
+
+bool walsender_next(WalSender *sender, WalMessage *message, Err *err)
+{
+    int len;
+
+    *message = (WalMessage){.kind = WAL_NONE};
+    PQfreemem(sender->row);
+    sender->row = NULL;
+    len = PQgetCopyData(sender->pg.conn, &sender->row, 1);
+    if (len == 0)
+        return true;
+    if (len == -1)
+        return ended(sender, message, err);
+    if (len < 0)
+        return lost(sender, err);
+    return parse(span_of(sender->row, (size_t)len), message, err);
+}
+
+/* Answering */
+
+bool walsender_reply(WalSender *sender, Position received, Position durable, Position applied, bool want_answer,
+                     Err *err)
+{
+    AUTO_BUF out;
+
+    buf_init(&out, 64);
+    buf_put_u8(&out, 'r');
+    buf_put_u64be(&out, received.at);
+    buf_put_u64be(&out, durable.at);
+    buf_put_u64be(&out, applied.at);
+    buf_put_u64be(&out, (uint64_t)((int64_t)wall_us() - EPOCH_2000_US));
+    buf_put_u8(&out, want_answer ? 1 : 0);
+    if (PQputCopyData(sender->pg.conn, (const char *)out.at, (int)out.len) < 0 || PQflush(sender->pg.conn) < 0)
+        return pg_fail(&sender->pg, NULL, err, "confirming to the source");
+    return true;
+}
+
+/* Everything until the result of the command, thrown away. True: the source has ended too. */
+static bool drain(WalSender *sender)
+{
+    char *row = NULL;
+    int len;
+
+    while ((len = PQgetCopyData(sender->pg.conn, &row, 1)) > 0)
+        PQfreemem(row);
+    return len < 0;
+}
+
+void walsender_end(WalSender *sender, unsigned timeout_ms)
+{
+    uint64_t deadline = mono_ms() + timeout_ms;
+
+    if (PQputCopyEnd(sender->pg.conn, NULL) < 0)
+        return;
+    while (mono_ms() < deadline && PQstatus(sender->pg.conn) == CONNECTION_OK) {
+        struct pollfd fd = {.fd = walsender_fd(sender), .events = walsender_events(sender, true)};
+
+        if (poll(&fd, 1, (int)(deadline - mono_ms())) <= 0 || !PQconsumeInput(sender->pg.conn) || drain(sender))
+            return;
+    }
+}
