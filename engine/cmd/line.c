@@ -56,13 +56,12 @@ static void mask(char *text)
 static bool unknown_flag(const Flags *flags, const Command *command, const char *given, Err *err)
 {
     int len = (int)strcspn(given, "=");
+    int dashes = (int)strspn(given, "-");
     char name[64];
     const char *near;
 
-    snprintf(name, sizeof(name), "%.*s", len,
-             given[0] == '-' && given[1] == '-' ? given + 2 : given);
+    snprintf(name, sizeof(name), "%.*s", len - dashes, given + dashes);
     err_fail(err, ERR_USAGE, "unknown option %.*s", len, given);
-    name[size_min(strlen(name), (size_t)len)] = '\0';
     near = conf_nearest(name, flags->names, flags->count);
     if (near)
         return err_hint(err, "did you mean --%s?", near);

@@ -13,11 +13,16 @@ typedef struct Ini {
     void *self;
 } Ini;
 
-static void free_line(char **line)
+typedef struct Line {
+    char *text;
+    size_t room;
+} Line;
+
+static void free_line(Line *line)
 {
-    if (*line)
-        explicit_bzero(*line, strlen(*line)); /* it may have held a password */
-    free(*line);
+    if (line->text)
+        explicit_bzero(line->text, line->room); /* it may have held a password */
+    free(line->text);
 }
 
 #define ini_fail(ini, err, ...) ini_fail_at((ini), (err), __LINE__, __VA_ARGS__)
@@ -143,17 +148,16 @@ static bool read_line(Ini *ini, char *text, Err *err)
 bool ini_read(FILE *in, const char *name, IniFn *fn, void *self, Err *err)
 {
     Ini ini = {.name = name, .fn = fn, .self = self};
-    ON_EXIT(free_line) char *line = NULL;
-    size_t room = 0;
+    ON_EXIT(free_line) Line line = {NULL, 0};
     ssize_t len;
 
-    while (errno = 0, (len = getline(&line, &room, in)) >= 0) {
-        char *text = line;
+    while (errno = 0, (len = getline(&line.text, &line.room, in)) >= 0) {
+        char *text = line.text;
 
         ini.line++;
         if (len > LINE_MOST)
             return ini_fail(&ini, err, "a line of %zd bytes: this isn't a configuration file", len);
-        if (memchr(line, '\0', (size_t)len))
+        if (memchr(line.text, '\0', (size_t)len))
             return ini_fail(&ini, err, "a zero byte: this isn't a configuration file");
         if (ini.line == 1 && strncmp(text, "\xEF\xBB\xBF", 3) == 0)
             text += 3;
