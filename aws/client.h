@@ -20,7 +20,7 @@ typedef struct Aws Aws;
 #define AWS_RUN_TAG "keybridge:run"
 
 typedef struct AwsOptions {
-    const char *region;   /* NULL: AWS_REGION, AWS_DEFAULT_REGION, the profile's, the instance's own */
+    const char *region;   /* NULL: AWS_REGION, AWS_DEFAULT_REGION, the profile's */
     const char *profile;  /* NULL: AWS_PROFILE, then "default" */
     const char *endpoint; /* for every service; NULL: the environment's and the profile's overrides, then AWS's own */
     const char *run;      /* value of the tag keybridge:run that everything made by this client gets; NULL: none */
@@ -28,6 +28,7 @@ typedef struct AwsOptions {
     unsigned attempts;    /* of one call, at most; 0: AWS_MAX_ATTEMPTS, the profile's max_attempts, then 8 */
     unsigned timeout_ms;  /* of one attempt; 0: 60 s */
     unsigned poll_ms;     /* longest pause between two looks while waiting for a state; 0: 15 s */
+    unsigned retry_ms;    /* unit of the pauses between attempts; 0: 1 s */
 } AwsOptions;
 
 /* No call is made and no credential looked for before the first use. The texts are copied. */

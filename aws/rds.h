@@ -136,7 +136,8 @@ typedef struct RdsRestore {
 
 MUST_USE bool rds_restore_instance(Aws *aws, const RdsRestore *restore, Arena *arena, RdsInstance **made, Err *err);
 /* `restore` with every setting of `from` that the restore takes (aws.md's table), under the new name and snapshot. Values and
- * lists are borrowed from `from` and `arena`. The option group is left out: see rds_restore_options. */
+ * lists are borrowed from `from` and `arena`. Tags are all of `from`'s; deletion protection too: leave it off where the copy may have
+ * to be deleted again. */
 void rds_restore_as(const RdsInstance *from, const char *name, const char *snapshot, Arena *arena, RdsRestore *restore);
 
 typedef struct RdsModify {
@@ -159,7 +160,7 @@ typedef struct RdsModify {
 
 MUST_USE bool rds_modify_instance(Aws *aws, const RdsModify *modify, Err *err);
 /* What a restore can't take and `made` doesn't have yet, compared with `from`; false when nothing is left to do. */
-bool rds_modify_as(const RdsInstance *from, const RdsInstance *made, RdsModify *modify);
+bool rds_modify_as(const RdsInstance *from, const RdsInstance *made, Arena *arena, RdsModify *modify);
 /* resource_id proves afterwards, if the answer was lost, that the thing now called new_name is the one meant. */
 MUST_USE bool rds_rename_instance(Aws *aws, const char *name, const char *new_name, const char *resource_id, Err *err);
 MUST_USE bool rds_reboot_instance(Aws *aws, const char *name, Err *err);
