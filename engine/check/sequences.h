@@ -1,8 +1,9 @@
 /* sequences.h - sequences and identity columns of a database: read, compared, raised on the target.
  *
  * Positions are exact: last_value and is_called of the sequence itself, not the highest value in a table. sync moves a
- * target's sequence only in its own direction (up, or down where the increment is negative) and never back (a target that is
- * ahead stays), for cyclic ones too. Call it under the fence: a nextval on the source after the reading isn't seen.
+ * target's sequence only in its own direction (up, or down where the increment is negative) and never back: a target that is
+ * ahead stays. For a cyclic one, which may have started over, the shorter way round decides who is ahead.
+ * Call it under the fence: a nextval on the source after the reading isn't seen.
  *
  * Everything lives in the result's arena until sequences_free.
  */

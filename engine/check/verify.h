@@ -55,7 +55,9 @@ typedef enum VerifyHow {
 typedef enum VerifyVerdict {
     VERIFY_EQUAL,
     VERIFY_DIFFERENT,
-    VERIFY_MISSING,  /* the table isn't on the target, or not on the source, or its columns differ */
+    VERIFY_MISSING,  /* the table isn't on the target */
+    VERIFY_EXTRA,    /* it is only on the target */
+    VERIFY_SCHEMA,   /* its columns differ, so rows can't be compared */
     VERIFY_UNLOGGED, /* not compared: not replicated, empty after a restore; doesn't make the whole different */
     VERIFY_ERROR,    /* couldn't be read: `error` says why */
 } VerifyVerdict;
@@ -96,14 +98,14 @@ typedef struct VerifyResult {
     TableDriftList drift;
     const TableLeftOut *left_out;
     size_t left_out_count;
-    size_t different;   /* tables that are different or missing */
+    size_t different;   /* tables that are different, missing, extra or of other columns */
     size_t errors;      /* tables that couldn't be read */
     uint64_t rows;      /* on the source */
     uint64_t pause_us;  /* how long the stream was held or paused in all */
     uint64_t total_us;
 } VerifyResult;
 
-/* True when the comparison was made; ask verify_equal then. False: it wasn't, and *result is empty. */
+/* True when the comparison was made; ask verify_equal then (no table different, none unreadable, no drift). False: it wasn't, and *result is empty. */
 MUST_USE bool verify_run(const VerifyConf *conf, VerifyResult *result, Err *err);
 bool verify_equal(const VerifyResult *result);
 void verify_free(VerifyResult *result); /* fine on a zeroed one */

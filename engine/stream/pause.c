@@ -14,8 +14,6 @@
  * only, by the server's clock; we wait longer than the lease, by ours. */
 #define LAPSE_US ((uint64_t)(PAUSE_LEASE_S + 5) * 1000000)
 #define LOOK_MS 1000
-#define TEXT_OF_(x) #x
-#define TEXT_OF(x) TEXT_OF_(x)
 
 typedef enum State { STATE_OFF, STATE_HOLD, STATE_LIMIT } State;
 
@@ -100,7 +98,7 @@ static bool look(Pause *pause, Err *err)
         pg_rows(&pause->pg, err,
                 "select request, at, state, renewed_at > clock_timestamp() - make_interval(secs => $2::text::int)"
                 " from keybridge.pause where stream = $1",
-                pause->stream, TEXT_OF(PAUSE_LEASE_S));
+                pause->stream, PAUSE_LEASE_TEXT);
     const char *at, *state;
     Position applied;
 
@@ -143,7 +141,7 @@ static bool listen_on(Pause *pause, Err *err)
     if (!pg_exec(&pause->pg, "listen " PAUSE_CHANNEL, err))
         return false;
     res = pg_rows(&pause->pg, err, "select pg_advisory_lock_shared($1::text::int, hashtext($2 collate \"C\"))",
-                  TEXT_OF(PAUSE_LOCK), pause->stream);
+                  PAUSE_LOCK_TEXT, pause->stream);
     return res != NULL;
 }
 

@@ -34,8 +34,9 @@
 
 #define PAUSE_CHANNEL "keybridge_pause"
 #define PAUSE_LEASE_S 10
+#define PAUSE_LEASE_TEXT "10"
 /* First key of the advisory lock (two int4) that a listening Pause holds; the second is hashtext(stream). */
-#define PAUSE_LOCK 1801614451
+#define PAUSE_LOCK_TEXT "1801614451"
 /* Creates schema and table where missing; both sides run it. */
 #define PAUSE_TABLE_SQL                                                                            \
     "create schema if not exists keybridge;"                                                       \
