@@ -1,47 +1,66 @@
-/* Stands in for libFuzzer in builds without it: runs every file given, so that `make check` of any build replays a corpus. */
+/* Runs a fuzzer's entry over files, or all files of folders: the corpus as a test, in builds without libFuzzer. */
+#include <dirent.h>
+#include <sys/stat.h>
+
 #include "engine/base/buf.h"
+#include "tests/fuzz/fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+static unsigned runs;
 
-static int replay(const char *path)
+static bool run_file(const char *path)
 {
-    FILE *in = fopen(path, "rb");
-    Buf bytes;
-    size_t got;
+    AUTO_BUF buf;
+    FILE *file = fopen(path, "rb");
+    uint8_t *block;
 
-    if (!in) {
+    if (!file) {
         perror(path);
-        return 1;
+        return false;
     }
-    buf_init(&bytes, MIB(64));
-    for (;;) {
-        uint8_t *room = buf_reserve(&bytes, 65536);
+    buf_init(&buf, MIB(64));
+    for (size_t got = 1; got;) {
+        uint8_t *to = buf_reserve(&buf, 65536);
 
-        got = room ? fread(room, 1, 65536, in) : 0;
-        bytes.len += got;
-        if (got == 0)
-            break;
+        got = to ? fread(to, 1, 65536, file) : 0;
+        buf.len += got;
     }
-    fclose(in);
-    {
-        /* Of exact size, so that a read behind the end is seen. */
-        uint8_t *exact = malloc(size_max(bytes.len, 1));
+    fclose(file);
+    block = fuzz_exact(buf_span(&buf));
+    (void)LLVMFuzzerTestOneInput(block, buf.len);
+    free(block);
+    runs++;
+    return true;
+}
 
-        if (bytes.len)
-            memcpy(exact, bytes.at, bytes.len);
-        LLVMFuzzerTestOneInput(exact, bytes.len);
-        free(exact);
+static bool run_path(const char *path)
+{
+    struct stat what;
+    struct dirent *entry;
+    bool ok = true;
+    DIR *dir;
+
+    if (stat(path, &what) < 0 || !S_ISDIR(what.st_mode))
+        return run_file(path);
+    dir = opendir(path);
+    while (dir && (entry = readdir(dir))) {
+        char inner[4096];
+
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(inner, sizeof(inner), "%s/%s", path, entry->d_name);
+        ok = run_path(inner) && ok;
     }
-    buf_fini(&bytes);
-    return 0;
+    if (dir)
+        closedir(dir);
+    return ok && dir;
 }
 
 int main(int argc, char **argv)
 {
-    int failed = 0;
+    bool ok = true;
 
     for (int i = 1; i < argc; i++)
-        failed += replay(argv[i]);
-    printf("%d files replayed\n", argc - 1 - failed);
-    return failed != 0;
+        ok = run_path(argv[i]) && ok;
+    printf("%s: %u inputs\n", argv[0], runs);
+    return ok && runs > 0 ? 0 : 1;
 }
