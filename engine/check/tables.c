@@ -22,7 +22,9 @@ static const char columns_sql[] =
     " base as (select up.domain, up.at from up join pg_type t on t.oid = up.at where t.typtype <> 'd')"
     " select a.attrelid, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.atttypid,"
     " a.attnotnull, %s, t.oid, case when base.at is not null then format_type(base.at, null) end,"
-    " sn.nspname, sp.proname"
+    " sn.nspname, sp.proname,"
+    " exists (select from pg_type e join pg_class rc on rc.oid = e.typrelid where rc.relkind <> 'c'"
+    "  and e.oid in (t.oid, t.typelem))"
     " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace"
     " left join base on base.domain = a.atttypid"
     " join pg_type t on t.oid = coalesce(base.at, a.atttypid)"
@@ -45,7 +47,8 @@ static const char keys_sql[] =
 static const char types_sql[] =
     "select coalesce(md5(string_agg(n.nspname || '.' || t.typname || '=' || t.oid, ',' order by t.oid)), 'none')"
     " from pg_type t join pg_namespace n on n.oid = t.typnamespace"
-    " where t.oid >= 16384 and" OTHERS_SCHEMAS;
+    " left join pg_type e on e.oid = t.typelem left join pg_class r on r.oid in (t.typrelid, e.typrelid)"
+    " where t.oid >= 16384 and coalesce(r.relkind, 'c') = 'c' and" OTHERS_SCHEMAS;
 
 static uint64_t cell_u64(const PGresult *res, int row, int column)
 {
@@ -123,12 +126,13 @@ static bool sends_oids(const char *send)
  * times cheaper than text. Without one, format('%L') of the text output, which tells NULL from 'NULL'. A cast to text
  * isn't used: a type's owner can define casts, and they would run as us. */
 static void set_bytes(Arena *arena, TableColumn *column, uint32_t type_oid, const char *base, const char *schema,
-                      const char *send)
+                      const char *send, bool of_table)
 {
     AUTO_BUF text;
 
     buf_init(&text, 4096);
-    if (!send || is_reg_type(send)) {
+    /* The row type of a table isn't in the digest of types: tables come and go. */
+    if (!send || is_reg_type(send) || of_table) {
         column->open = "pg_catalog.textsend(pg_catalog.format('%L',";
         column->close = "))";
         return;
@@ -183,7 +187,7 @@ static bool read_columns(Pg *pg, Arena *arena, Table *tables, size_t count, uint
         column->generated = cell_bool(res, i, 6);
         set_bytes(arena, column, (uint32_t)cell_u64(res, i, 7),
                   PQgetisnull(res, i, 8) ? NULL : PQgetvalue(res, i, 8), PQgetvalue(res, i, 9),
-                  PQgetisnull(res, i, 10) ? NULL : PQgetvalue(res, i, 10));
+                  PQgetisnull(res, i, 10) ? NULL : PQgetvalue(res, i, 10), cell_bool(res, i, 11));
         (*attnums)[i] = (uint32_t)cell_u64(res, i, 1);
         if (!tables[at].columns)
             tables[at].columns = column;

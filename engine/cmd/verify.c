@@ -107,12 +107,15 @@ static void print_differences(const VerifyResult *r)
 
         if (t->verdict == VERIFY_DIFFERENT) {
             const char *least = t->at_least ? "at least " : "";
+            uint64_t listed = 0;
 
             printf("\n%s.%s: %s%" PRIu64 " missing on the target, %s%" PRIu64 " only there, %s%" PRIu64 " changed\n",
                    t->schema, t->name, least, t->missing, least, t->extra, least, t->changed);
-            for (size_t k = 0; k < t->row_count; k++)
+            for (size_t k = 0; k < t->row_count; k++) {
                 print_row(&t->rows[k]);
-            if (t->row_count < t->missing + t->extra + t->changed && t->row_count)
+                listed += t->rows[k].copies;
+            }
+            if (listed && listed < t->missing + t->extra + t->changed)
                 printf("  … (--verify-report-rows lists more)\n");
         }
         if (err_is_set(&t->error))

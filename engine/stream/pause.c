@@ -292,18 +292,23 @@ static void timed_wait(Pause *pause)
     pthread_cond_timedwait(&pause->changed, &pause->lock, &until);
 }
 
-/* Everything behind `last` leaves the batch. */
-static Txn *cut(Batch *batch, Txn *last)
+/* The first part, up to `last`, as a batch of its own; the arena stays with the rest, which lives longer. */
+static Batch *split(Batch *rest, Txn *last)
 {
-    Txn *rest = last->next;
+    Batch *part = batch_new();
 
-    last->next = NULL;
-    batch->last = last;
-    for (const Txn *txn = rest; txn; txn = txn->next) {
-        batch->txn_count--;
-        batch->change_count -= txn->change_count;
+    part->first = rest->first;
+    part->last = last;
+    part->read_us = rest->read_us;
+    for (const Txn *txn = part->first; txn != last->next; txn = txn->next) {
+        part->txn_count++;
+        part->change_count += txn->change_count;
     }
-    return rest;
+    rest->first = last->next;
+    rest->txn_count -= part->txn_count;
+    rest->change_count -= part->change_count;
+    last->next = NULL;
+    return part;
 }
 
 static Txn *last_before(const Batch *batch, Position limit)
@@ -315,17 +320,19 @@ static Txn *last_before(const Batch *batch, Position limit)
     return last;
 }
 
-bool pause_admit(Pause *pause, Batch *batch, Txn **rest, const Stop *stop, Err *err)
+bool pause_admit(Pause *pause, Batch **batch, Batch **rest, const Stop *stop, Err *err)
 {
+    Position first;
     bool waited = false;
 
     *rest = NULL;
-    if (!batch->first)
+    if (!(*batch)->first)
         return true;
+    first = (*batch)->first->commit;
     pthread_mutex_lock(&pause->lock);
-    while (must_wait(pause, batch)) {
-        if (position_compare(pause->waiting, batch->first->commit) != 0) {
-            pause->waiting = batch->first->commit;
+    while (must_wait(pause, *batch)) {
+        if (position_compare(pause->waiting, first) != 0) {
+            pause->waiting = first;
             wake_thread(pause);
         }
         waited = true;
@@ -337,9 +344,15 @@ bool pause_admit(Pause *pause, Batch *batch, Txn **rest, const Stop *stop, Err *
         timed_wait(pause);
     }
     pause->waiting = POSITION_NONE;
-    if (pause->state == STATE_LIMIT && !batch->lanes_before)
-        *rest = cut(batch, last_before(batch, pause->limit));
-    pause->entered = batch->last->commit;
+    if (pause->state == STATE_LIMIT && !(*batch)->lanes_before) {
+        Txn *last = last_before(*batch, pause->limit);
+
+        if (last->next) {
+            *rest = *batch;
+            *batch = split(*batch, last);
+        }
+    }
+    pause->entered = (*batch)->last->commit;
     pthread_mutex_unlock(&pause->lock);
     if (waited)
         log_debug("a verification's pause is over", F_STR("stream", pause->stream));
@@ -354,20 +367,6 @@ void pause_committed(Pause *pause, Position commit)
     if (pause->state != STATE_OFF)
         wake_thread(pause);
     pthread_mutex_unlock(&pause->lock);
-}
-
-void pause_rejoin(Batch *batch, Txn *rest)
-{
-    batch->first = rest;
-    batch->last = rest;
-    batch->txn_count = 0;
-    batch->change_count = 0;
-    batch->lanes_before = 0;
-    for (Txn *txn = rest; txn; txn = txn->next) {
-        batch->last = txn;
-        batch->txn_count++;
-        batch->change_count += txn->change_count;
-    }
 }
 
 bool pause_is_on(Pause *pause)

@@ -16,13 +16,14 @@
  * A Pause has a thread and a connection of its own. pause_admit and pause_committed are for the apply half:
  *
  *   for each batch taken from the queue:
- *       do {
- *           pause_admit(pause, batch, &rest, stop, err)    waits while nothing of it may be applied; then cuts the batch
- *           … route, execute, commit …                       before what may not: `rest` holds that, or NULL
+ *       for (rest = NULL; batch; batch = rest) {
+ *           pause_admit(pause, &batch, &rest, stop, err)   waits while nothing of it may be applied; then splits off what may not:
+ *           … route, execute, commit, free batch …          that is rest, or NULL. Free rest after batch: it has the memory of both
  *           pause_committed(pause, commit of the batch's last transaction)
- *           pause_rejoin(batch, rest)                          the batch is now the rest
- *       } while (rest);
+ *       }
  *
+ * What is in flight when pause_admit waits must be able to get committed without the waiting thread, or be committed before
+ * (pause_is_on tells when it is worth it).
  * One thread admits, one (the same or another) tells what is committed, in the same order. A batch that is formed again after
  * a crash (lanes_before) is never cut or held: it has to be completed before the target is in a state to look at.
  */
@@ -51,10 +52,9 @@ typedef struct Pause Pause;
 MUST_USE Pause *pause_open(const char *target_dsn, const char *stream, bool partial, Err *err);
 void pause_close(Pause *pause); /* NULL is fine */
 
-/* See above. False only when stop came. */
-MUST_USE bool pause_admit(Pause *pause, Batch *batch, Txn **rest, const Stop *stop, Err *err);
+/* See above. False only when stop came; the batch is as it was then. */
+MUST_USE bool pause_admit(Pause *pause, Batch **batch, Batch **rest, const Stop *stop, Err *err);
 void pause_committed(Pause *pause, Position commit);
-void pause_rejoin(Batch *batch, Txn *rest);
 /* True while a verification holds or limits the stream: for status. */
 bool pause_is_on(Pause *pause);
 
