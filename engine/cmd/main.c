@@ -138,7 +138,7 @@ static int report(const char *name, bool json, Err *err)
     fprintf(stderr, "keybridge%s%s: %s\n", name ? " " : "", name ? name : "", err->text);
     if (err->hint[0])
         fprintf(stderr, "  hint: %s\n", err->hint);
-    if (json)
+    if (json && err->kind != ERR_DIFFERENT) /* then the result is on stdout and says so */
         report_json(name ? name : "", err);
     return err_exit_code(err->kind);
 }
