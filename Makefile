@@ -49,6 +49,7 @@ UNIT  := $(patsubst tests/unit/%.c,$(B)/bin/%,$(wildcard tests/unit/test_*.c))
 # replay.c stands in for libFuzzer's main in the other builds
 FUZZ  := $(patsubst tests/fuzz/%.c,$(B)/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst bench/%.c,$(B)/bin/%,$(wildcard bench/*.c))
+TOOLS := $(patsubst tests/tools/%.c,$(B)/bin/%,$(wildcard tests/tools/*.c))
 
 # `make V=1` shows whole commands.
 ifneq ($(V),1)
@@ -63,7 +64,7 @@ endif
 
 all: bin ## Build keybridge (MODE=release|debug|asan|tsan; WERROR=1; CC=clang; V=1)
 bin: $(B)/bin/keybridge
-tests: bin $(UNIT) $(FUZZ) ## Build keybridge and every C test
+tests: bin $(UNIT) $(FUZZ) $(TOOLS) ## Build keybridge and every C test
 
 # One message instead of a hundred missing headers.
 missing = $(strip $(foreach p,$(PKGS),$(shell pkg-config --exists $(p) 2>/dev/null || echo $(p))))
@@ -105,13 +106,19 @@ $(B)/bin/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(if $(filter fuzz,$(MODE)),,$(B)/
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer) -o $@ $^ $(LDLIBS)
 
+# Programs that only tests run, to drive a part of keybridge from Python.
+$(B)/bin/%: $(B)/obj/tests/tools/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 $(B)/bin/%: $(B)/obj/bench/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 compile_commands.json: Makefile ## For editors and clang-tidy
-	@{ echo '['; first=; for f in $(SRC) $(wildcard tests/unit/*.c tests/fuzz/*.c bench/*.c); do \
+	@{ echo '['; first=; for f in $(SRC) $(wildcard tests/unit/*.c tests/fuzz/*.c tests/tools/*.c bench/*.c); do \
 	    [ -z "$$first" ] || echo ','; first=no; \
 	    printf '{"directory":"%s","file":"%s","command":"%s"}' "$(CURDIR)" "$$f" \
 	        "clang $(filter-out -Wlogical-op -Wduplicated-cond -Wduplicated-branches,$(CPPFLAGS) $(CFLAGS)) -c $$f"; \
@@ -192,4 +199,4 @@ help: ## This list
 	    printf '  %-24s %s\n' "$$name" "$$text"; done
 
 .SECONDARY:
--include $(patsubst %.c,$(B)/obj/%.d,$(SRC) $(wildcard tests/unit/*.c tests/fuzz/*.c bench/*.c))
+-include $(patsubst %.c,$(B)/obj/%.d,$(SRC) $(wildcard tests/unit/*.c tests/fuzz/*.c tests/tools/*.c bench/*.c))
