@@ -196,7 +196,7 @@ bool phase_settings(Move *move, Err *err)
     for (int round = 0; round < 2; round++) {
         RdsModify change = {0};
 
-        if (!rds_modify_as(move->source, move->target, &change))
+        if (!rds_modify_as(move->source, move->target, &move->arena, &change))
             break;
         change.name = move->target_name;
         if (!move_act(move, "modify instance", modify, &change, err))
