@@ -86,6 +86,17 @@ static void print_program(FILE *out)
         out);
 }
 
+static void print_examples(FILE *out, const char *examples)
+{
+    fputs("\nexamples:\n", out);
+    while (*examples) {
+        size_t len = strcspn(examples, "\n");
+
+        fprintf(out, "%s%.*s\n", *examples == ' ' ? "" : "  ", (int)len, examples);
+        examples += len + (examples[len] == '\n');
+    }
+}
+
 static void print_command(FILE *out, const Command *command)
 {
     fprintf(out, "keybridge %s: %s\n\nusage: keybridge %s [OPTIONS]%s%s\n", command->name,
@@ -100,10 +111,7 @@ static void print_command(FILE *out, const Command *command)
         if (command_takes(command, conf_option(i)))
             print_option(out, conf_option(i));
     if (command->examples)
-        fprintf(out, "\nexamples:\n%s%s", command->examples,
-                command->examples[0] && command->examples[strlen(command->examples) - 1] == '\n'
-                    ? ""
-                    : "\n");
+        print_examples(out, command->examples);
 }
 
 void help_print(FILE *out, const Command *command)

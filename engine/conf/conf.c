@@ -398,6 +398,7 @@ static const ConfOption *by_env(const char *entry, size_t len)
 static bool is_other_variable(const char *entry, size_t len)
 {
     static const char *const others[] = {"KEYBRIDGE_CONFIG", "KEYBRIDGE_OLD_HOST",
+                                         "KEYBRIDGE_OLD_PORT", "KEYBRIDGE_NEW_PORT",
                                          "KEYBRIDGE_NEW_HOST"};
 
     for (size_t i = 0; i < ARRAY_LEN(others); i++)

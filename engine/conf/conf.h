@@ -86,6 +86,6 @@ void conf_put_size(Buf *out, uint64_t bytes);
 void conf_put_ms(Buf *out, uint64_t ms);
 
 /* The name in a list that `name` was probably meant to be, NULL when none is near. */
-const char *conf_nearest(const char *name, const char *const *names, size_t count);
+const char *conf_nearest(const char *name, const char *const *all, size_t count);
 
 #endif

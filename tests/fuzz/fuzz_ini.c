@@ -1,4 +1,5 @@
-/* The ini reader on arbitrary bytes: every entry must be whole, and what was read must survive being written and read again. */
+/* The ini reader on arbitrary bytes: every entry must be whole, and what was read must survive
+ * being written and read again. */
 #include "engine/conf/conf.h"
 #include "engine/conf/ini.h"
 

@@ -1,4 +1,5 @@
-/* Runs a fuzzer's entry over files, or all files of folders: the corpus as a test, in builds without libFuzzer. */
+/* Runs a fuzzer's entry over files, or all files of folders: the corpus as a test, in builds
+ * without libFuzzer. */
 #include <dirent.h>
 #include <sys/stat.h>
 

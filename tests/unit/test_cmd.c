@@ -42,13 +42,16 @@ static const struct {
     {"keybridge", "no command given", "keybridge --help lists the commands"},
     {"keybridge confog", "unknown command confog", "did you mean keybridge config?"},
     {"keybridge hlep", "unknown command hlep", "did you mean keybridge help?"},
-    {"keybridge postgres://u:geheim@h/d", "unknown command (not a name)", "keybridge --help lists the commands"},
+    {"keybridge postgres://u:geheim@h/d", "unknown command (not a name)",
+     "keybridge --help lists the commands"},
     {"keybridge help nothing", "unknown command nothing", "keybridge --help lists the commands"},
     {"keybridge config --lnaes 3", "unknown option --lnaes", "did you mean --lanes?"},
     {"keybridge config --lnaes=geheim", "unknown option --lnaes", "did you mean --lanes?"},
-    {"keybridge config --lane 3", "unknown option --lane", "did you mean --lanes?"}, /* no abbreviations */
+    {"keybridge config --lane 3", "unknown option --lane",
+     "did you mean --lanes?"}, /* no abbreviations */
     {"keybridge config -x", "unknown option -x", "keybridge help config lists the options"},
-    {"keybridge --frobnicate", "unknown option --frobnicate", "keybridge --help lists the commands"},
+    {"keybridge --frobnicate", "unknown option --frobnicate",
+     "keybridge --help lists the commands"},
     {"keybridge config --lanes", "--lanes needs a value", ""},
     {"keybridge config --lanes 3 --lanes 3", "--lanes is given twice", ""},
     {"keybridge config --lanes=0", "--lanes: 0 is less than 1", ""},
@@ -103,15 +106,17 @@ static void test_good_line(void **state)
     words_free(&words);
 }
 
-/* Wherever the command stands, help wins over a wrong rest of the line's meaning, not over its form. */
+/* Wherever the command stands, help wins over a wrong rest of the line's meaning, not over its
+ * form. */
 static void test_help(void **state)
 {
     static const struct {
         const char *line;
         bool command;
-    } cases[] = {{"keybridge --help", false},        {"keybridge -h", false},        {"keybridge help", false},
-                 {"keybridge config --help", true},  {"keybridge --help config", true},
-                 {"keybridge help config", true},    {"keybridge help help", false}};
+    } cases[] = {{"keybridge --help", false},       {"keybridge -h", false},
+                 {"keybridge help", false},         {"keybridge config --help", true},
+                 {"keybridge --help config", true}, {"keybridge help config", true},
+                 {"keybridge help help", false}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

@@ -76,9 +76,12 @@ static const struct {
     {"lanes", "1x", "--lanes: \"1x\" isn't a whole number", true},
     {"lanes", "0x10", "--lanes: \"0x10\" isn't a whole number", true},
     {"lanes", "", "--lanes: \"\" isn't a whole number", true},
-    {"lanes", "18446744073709551616", "--lanes: \"18446744073709551616\" isn't a whole number", true},
-    {"lanes", "18446744073709551617", "--lanes: \"18446744073709551617\" isn't a whole number", true},
-    {"lanes", "99999999999999999999999", "--lanes: \"99999999999999999999999\" isn't a whole number", true},
+    {"lanes", "18446744073709551616", "--lanes: \"18446744073709551616\" isn't a whole number",
+     true},
+    {"lanes", "18446744073709551617", "--lanes: \"18446744073709551617\" isn't a whole number",
+     true},
+    {"lanes", "99999999999999999999999",
+     "--lanes: \"99999999999999999999999\" isn't a whole number", true},
     {"apply-batch-bytes", "65536", "64KiB", false},
     {"apply-batch-bytes", "65537", "65537B", false},
     {"apply-batch-bytes", "65537B", "65537B", false},
@@ -87,7 +90,8 @@ static const struct {
     {"apply-batch-bytes", "1TiB", "1TiB", false},
     {"apply-batch-bytes", "2TiB", "--apply-batch-bytes: 2TiB is more than 1TiB", true},
     {"apply-batch-bytes", "1KiB", "--apply-batch-bytes: 1KiB is less than 64KiB", true},
-    {"apply-batch-bytes", "1MB", "--apply-batch-bytes: \"1MB\" isn't a size such as 512KiB, 16MiB or 1GiB", true},
+    {"apply-batch-bytes", "1MB",
+     "--apply-batch-bytes: \"1MB\" isn't a size such as 512KiB, 16MiB or 1GiB", true},
     {"apply-batch-bytes", "18000000000000MiB",
      "--apply-batch-bytes: \"18000000000000MiB\" isn't a size such as 512KiB, 16MiB or 1GiB", true},
     {"apply-retry", "0", "0ms", false},
@@ -95,8 +99,10 @@ static const struct {
     {"apply-retry", "120s", "2min", false},
     {"apply-retry", "1500ms", "1500ms", false},
     {"apply-retry", "24h", "1d", false},
-    {"apply-retry", "10", "--apply-retry: \"10\" isn't a time such as 300ms, 10s, 5min or 1h", true},
-    {"apply-retry", "10m", "--apply-retry: \"10m\" isn't a time such as 300ms, 10s, 5min or 1h", true},
+    {"apply-retry", "10", "--apply-retry: \"10\" isn't a time such as 300ms, 10s, 5min or 1h",
+     true},
+    {"apply-retry", "10m", "--apply-retry: \"10m\" isn't a time such as 300ms, 10s, 5min or 1h",
+     true},
     {"timeout", "99ms", "--timeout: 99ms is less than 100ms", true},
     {"timeout", "2h", "--timeout: 2h is more than 1h", true},
     {"json", "YES", "yes", false},
@@ -126,7 +132,8 @@ static void test_values(void **state)
             conf_put_value(&out, &conf, option);
         assert_string_equal(values[i].fails ? err.text : buf_str(&out), values[i].expect);
         assert_int_equal(err.kind, values[i].fails ? ERR_USAGE : ERR_NONE);
-        assert_int_equal(conf_origin(&conf, option).from, values[i].fails ? CONF_FROM_DEFAULT : CONF_FROM_FLAG);
+        assert_int_equal(conf_origin(&conf, option).from,
+                         values[i].fails ? CONF_FROM_DEFAULT : CONF_FROM_FLAG);
         buf_fini(&out);
         conf_fini(&conf);
     }
@@ -135,7 +142,8 @@ static void test_values(void **state)
 static void test_layers(void **state)
 {
     char path[32];
-    char *env[] = {"HOME=/x", "KEYBRIDGE_LANES=5", "KEYBRIDGE_SLOT=env", "KEYBRIDGE_OLD_HOST=h", NULL};
+    char *env[] = {"HOME=/x", "KEYBRIDGE_LANES=5", "KEYBRIDGE_SLOT=env", "KEYBRIDGE_OLD_HOST=h",
+                   NULL};
     Conf conf;
     Err err = ERR_INIT;
 
@@ -154,8 +162,7 @@ static void test_layers(void **state)
     assert_int_equal(conf_origin(&conf, conf_by_flag("publication")).from, CONF_FROM_FILE);
     assert_int_equal(conf_origin(&conf, conf_by_flag("publication")).line, 5);
     assert_string_equal(conf_origin(&conf, conf_by_flag("publication")).file, path);
-    assert_int_equal(conf_origin(&conf, conf_by_flag("apply-retry")).from,
-                     CONF_FROM_DEFAULT);
+    assert_int_equal(conf_origin(&conf, conf_by_flag("apply-retry")).from, CONF_FROM_DEFAULT);
     assert_null(conf_warning(&conf, 0));
     conf_fini(&conf);
     unlink(path);
@@ -171,9 +178,11 @@ static void test_odd_environment(void **state)
     (void)state;
     conf_init(&conf);
     assert_true(conf_read_env(&conf, typo, &err));
-    assert_string_equal(conf_warning(&conf, 0),
-                        "environment variable KEYBRIDGE_LANSE isn't an option; did you mean KEYBRIDGE_LANES?");
-    assert_string_equal(conf_warning(&conf, 1), "environment variable KEYBRIDGE_PORT_80_TCP isn't an option");
+    assert_string_equal(
+        conf_warning(&conf, 0),
+        "environment variable KEYBRIDGE_LANSE isn't an option; did you mean KEYBRIDGE_LANES?");
+    assert_string_equal(conf_warning(&conf, 1),
+                        "environment variable KEYBRIDGE_PORT_80_TCP isn't an option");
     assert_null(conf_warning(&conf, 2));
     assert_false(conf_read_env(&conf, wrong, &err));
     assert_string_equal(err.text, "KEYBRIDGE_LANES: \"many\" isn't a whole number");
@@ -196,11 +205,12 @@ static const struct {
     {"[apply]\nlanes = 300\n", 0644, ":2: [apply] lanes: 300 is more than 64", ""},
     {"[source]\ndsn = postgres://u@h/d\n", 0644, NULL, ""},
     {"[source]\ndsn = postgres://u:p@h/d\n", 0640, NULL, ""},
-    {"[source]\ndsn = postgres://u:p@h/d\n", 0644, " holds a password and everybody on this machine can read it",
-     "chmod 600 "},
-    {"[source]\ndsn = host=h password=p\n", 0604, " holds a password and everybody on this machine can read it",
-     "chmod 600 "},
-    {"[aws]\ndb-password = p\n", 0644, " holds a password and everybody on this machine can read it", "chmod 600 "},
+    {"[source]\ndsn = postgres://u:p@h/d\n", 0644,
+     " holds a password and everybody on this machine can read it", "chmod 600 "},
+    {"[source]\ndsn = host=h password=p\n", 0604,
+     " holds a password and everybody on this machine can read it", "chmod 600 "},
+    {"[aws]\ndb-password = p\n", 0644,
+     " holds a password and everybody on this machine can read it", "chmod 600 "},
     {"[aws]\ndb-password =\n", 0644, NULL, ""},
 };
 
@@ -233,7 +243,8 @@ static void test_no_file(void **state)
     (void)state;
     conf_init(&conf);
     assert_false(conf_read_file(&conf, "/nowhere/k.ini", &err));
-    assert_string_equal(err.text, "reading the configuration file /nowhere/k.ini: No such file or directory");
+    assert_string_equal(err.text,
+                        "reading the configuration file /nowhere/k.ini: No such file or directory");
     assert_false(conf_read_file(&conf, "/tmp", &err));
     assert_string_equal(err.text, "reading the configuration file /tmp: it is a directory");
     conf_fini(&conf);
@@ -252,7 +263,9 @@ static void test_nearest(void **state)
     assert_null(conf_nearest("x", names, 5));
     assert_null(conf_nearest("workers", names, 5));
     assert_null(conf_nearest("", names, 5));
-    assert_null(conf_nearest("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", names, 5));
+    assert_null(conf_nearest(
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        names, 5));
 }
 
 int main(void)

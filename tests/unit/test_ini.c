@@ -55,12 +55,14 @@ static const struct {
     {"[a b]\n", "f.ini:1: a section's name has only letters, digits, - and _", true},
     {"[a]\n= v\n", "f.ini:2: a key has only letters, digits, - and _", true},
     {"[a]\nk l = v\n", "f.ini:2: a key has only letters, digits, - and _", true},
-    {"[a]\nk = 4 # four\n", "f.ini:2: quote a value that holds \" #\", or put the comment on a line of its own",
-     true},
+    {"[a]\nk = 4 # four\n",
+     "f.ini:2: quote a value that holds \" #\", or put the comment on a line of its own", true},
     {"[a]\nk = \"open\n", "f.ini:2: a quoted value has no closing quote", true},
     {"[a]\nk = \"\n", "f.ini:2: a quoted value has no closing quote", true},
-    {"[a]\nk = \"x\\", "f.ini:2: unknown escape in a quoted value (known: \\\" \\\\ \\n \\t)", true},
-    {"[a]\nk = \"x\\e\"", "f.ini:2: unknown escape in a quoted value (known: \\\" \\\\ \\n \\t)", true},
+    {"[a]\nk = \"x\\", "f.ini:2: unknown escape in a quoted value (known: \\\" \\\\ \\n \\t)",
+     true},
+    {"[a]\nk = \"x\\e\"", "f.ini:2: unknown escape in a quoted value (known: \\\" \\\\ \\n \\t)",
+     true},
     {"[a]\nk = \"x\" y\n", "f.ini:2: something follows the closing quote of a value", true},
     {"[a]\n\nrefused=1\nk=2", "refused in line 3", true},
 };
@@ -110,7 +112,8 @@ static void test_long_lines(void **state)
     assert_true(read_text(text, 100 * 1000, &seen, &err));
     assert_int_equal(seen.out.len, 8 + 100 * 1000 - 6);
     assert_false(read_text(text, len + 6, &seen, &err));
-    assert_string_equal(err.text, "f.ini:2: a line of 1048578 bytes: this isn't a configuration file");
+    assert_string_equal(err.text,
+                        "f.ini:2: a line of 1048578 bytes: this isn't a configuration file");
     buf_fini(&seen.out);
     free(text);
 }
