@@ -9,7 +9,6 @@ member of rds_superuser. What RDS's patched server lets rds_superuser do and a p
 """
 import os
 import re
-import secrets
 import subprocess
 
 from psycopg2 import sql
@@ -47,26 +46,24 @@ class Database:
         """A new server, started, with the master user and the databases that RDS has."""
         self.server.init("scram-sha-256", locale="C.UTF-8")
         self.start(params, certificate)
-        run = lambda text, *args, db="postgres": self._admin(text, args, db)
-        run("create database rdsadmin")
-        for role in ("rds_superuser", "rds_replication", "rds_password", "rds_iam"):
-            run(f"create role {role} nologin")
-        run("grant pg_monitor, pg_signal_backend, pg_checkpoint, rds_replication, rds_password to rds_superuser with admin option"
-            if self._has_role("pg_checkpoint") else
-            "grant pg_monitor, pg_signal_backend, rds_replication, rds_password to rds_superuser with admin option")
-        if self.server.one("show server_version_num") >= "150000":
-            run(f"grant set on parameter {', '.join(SETTABLE)} to rds_superuser")
+        new = self.server.one("show server_version_num") >= "150000"
         name = sql.Identifier(master)
-        run(sql.SQL("create role {} login createdb createrole replication valid until 'infinity' password %s").format(name),
-            password)
-        run(sql.SQL("grant rds_superuser to {}").format(name))
-        # on RDS the master owns these, and with them (15+) the public schema
-        for database in ["postgres"] + ([dbname] if dbname and dbname != "postgres" else []):
-            if database != "postgres":
-                run(sql.SQL("create database {}").format(sql.Identifier(database)))
-            run(sql.SQL("alter database {} owner to {}").format(sql.Identifier(database), name))
-            run(sql.SQL("alter schema public owner to {}").format(name), db=database) \
-                if self.server.one("show server_version_num") < "150000" else None
+        own = [dbname] if dbname and dbname != "postgres" else []
+        statements = [f"create role {r} nologin" for r in ("rds_superuser", "rds_replication", "rds_password", "rds_iam")]
+        statements.append("grant pg_monitor, pg_signal_backend, rds_replication, rds_password to rds_superuser with admin option")
+        if new:
+            statements += ["grant pg_checkpoint to rds_superuser with admin option",
+                           f"grant set on parameter {', '.join(SETTABLE)} to rds_superuser"]
+        statements += [
+            sql.SQL("create role {} login createdb createrole replication valid until 'infinity' password {}").format(name, sql.Literal(password)),
+            sql.SQL("grant rds_superuser to {}").format(name), "create database rdsadmin",
+            *[sql.SQL("create database {} owner {}").format(sql.Identifier(d), name) for d in own],
+            # on RDS the master owns this too, and with it (15+) the public schema
+            sql.SQL("alter database postgres owner to {}").format(name)]
+        self._admin(statements)
+        if not new:
+            for database in ["postgres"] + own:
+                self._admin([sql.SQL("alter schema public owner to {}").format(name)], database)
 
     def start(self, params, certificate, wait=True):
         """Starts on the data folder, recovering when needed, with these parameters (name -> value)."""
@@ -99,7 +96,7 @@ class Database:
         self.start(params, certificate)
 
     def set_password(self, user, password):
-        self._admin(sql.SQL("alter role {} password %s").format(sql.Identifier(user)), (password,), "postgres")
+        self._admin([sql.SQL("alter role {} password {}").format(sql.Identifier(user), sql.Literal(password))])
 
     def remove(self):
         self.server.stop("immediate")
@@ -114,13 +111,11 @@ class Database:
             found.append((f"error/{name}", path, stat.st_size, stat.st_mtime))
         return found
 
-    def _has_role(self, role):
-        return self.server.one("select 1 from pg_roles where rolname = %s", (role,)) is not None
-
-    def _admin(self, text, args, db):
-        con = self.server.connect(db)
+    def _admin(self, statements, dbname="postgres"):
+        con = self.server.connect(dbname)
         try:
             with con.cursor() as cur:
-                cur.execute(text, args or None)
+                for text in statements:
+                    cur.execute(text)
         finally:
             con.close()

@@ -4,6 +4,7 @@ Method names of the class are the actions of the API; each takes the checked par
 shape holds. What takes time runs in a background thread: state, wait, the real thing, next state.
 """
 import base64
+import contextlib
 import copy
 import json
 import os
@@ -46,6 +47,13 @@ def _letters(n):
     return "".join(random.choices(string.ascii_uppercase + string.digits, k=n))
 
 
+def _entered(context):
+    """The context, entered now, to be left by a `with` in another thread."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(context)
+    return stack
+
+
 class Instance:
     def __init__(self, data, address, params):
         self.data = data                       # a DBInstance, as the API shows it
@@ -79,6 +87,24 @@ class Snapshot:
         self.folder = folder
         self.origin = origin                   # the instance's DBInstance at that moment: what a restore may look up
         self.gone = False
+        self._users, self._lock = 0, threading.Lock()
+
+    @contextlib.contextmanager
+    def in_use(self):
+        """Its files stay while this lasts, even when the snapshot is deleted meanwhile."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield self
+        finally:
+            with self._lock:
+                self._users -= 1
+            self.tidy()
+
+    def tidy(self):
+        with self._lock:
+            if self.gone and self._users == 0:
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def id(self):
@@ -838,6 +864,7 @@ class Rds:
             self.snapshots[name] = snapshot
             fault = self.lab.faults.hit("rds", "CopyDBSnapshot", later=True)
             answer = copy.deepcopy(data)
+            source_files = _entered(source.in_use())
 
         def at(percent):
             if percent == 50 and fault and fault["kind"] == "key-disabled":
@@ -847,11 +874,10 @@ class Rds:
             return key is not None and self.lab.kms.find(key)["KeyState"] != "Enabled"
 
         def work():
-            if not fault:
-                subprocess.run(["cp", "-a", "--reflink=auto", source.folder, snapshot.folder], check=True)
+            with source_files, snapshot.in_use():
+                if not fault:
+                    subprocess.run(["cp", "-a", "--reflink=auto", source.folder, snapshot.folder], check=True)
             self._progress(snapshot, at)
-            if snapshot.gone:
-                shutil.rmtree(snapshot.folder, ignore_errors=True)
         self.lab.background(work)
         return {"DBSnapshot": answer}
 
@@ -863,7 +889,7 @@ class Rds:
             snapshot.gone = True
             del self.snapshots[snapshot.id]
             self.event("db-snapshot", snapshot.id, "Deleted manual snapshot", "deletion")
-            shutil.rmtree(snapshot.folder, ignore_errors=True)
+            snapshot.tidy()
             answer = copy.deepcopy(snapshot.data)
             answer["Status"] = "deleted"
             return {"DBSnapshot": answer}
@@ -902,8 +928,13 @@ class Rds:
             instance = self._enrol(name, data, group, p.get("Port", snapshot.data["Port"]))
             fault = self.lab.faults.hit("rds", "RestoreDBInstanceFromDBSnapshot", later=True)
             self.event("db-instance", name, f"Restored from snapshot {snapshot.id}", "restoration")
+            files = _entered(snapshot.in_use())
 
             def work():
+                with files:
+                    carry_out()
+
+            def carry_out():
                 if fault:
                     self.lab.clock.sleep(STATE)
                     instance.status = "incompatible-restore"
