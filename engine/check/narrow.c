@@ -8,8 +8,8 @@
  * rows than LISTED_MOST stand in differing buckets, the first buckets are looked at and the counts become lower bounds. */
 #include "engine/check/verify_impl.h"
 
-#define BUCKET_ROWS 500
-#define BUCKETS_MOST 65536
+#define BUCKET_ROWS 25
+#define BUCKETS_MOST 131072
 #define LISTED_MOST 400000
 #define VALUES_MOST 30  /* columns whose values are shown for one row */
 #define VALUE_CHARS 200 /* of one value */

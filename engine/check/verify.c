@@ -479,6 +479,32 @@ static bool read_lists(Run *run, Err *err)
     return true;
 }
 
+/* The tables that are left for another round, as they are in its snapshots. One that was dropped on both sides has nothing
+ * left to differ in. */
+static bool read_lists_again(Run *run, Err *err)
+{
+    TableList source, target;
+    size_t kept = 0;
+
+    if (!tables_read(&run->snapshots.conns[SIDE_SOURCE][0], run->arena, &source, err) ||
+        !tables_read(&run->snapshots.conns[SIDE_TARGET][0], run->arena, &target, err))
+        return false;
+    for (size_t i = 0; i < run->work_count; i++) {
+        Work *work = &run->works[i];
+        const Table *a = tables_find(&source, work->out->schema, work->out->name);
+        const Table *b = tables_find(&target, work->out->schema, work->out->name);
+        bool portable = strcmp(source.type_oids, target.type_oids) != 0;
+
+        if (!a && !b)
+            continue;
+        set_verdict(work->out, a, b, portable);
+        if (work->out->verdict == VERIFY_EQUAL)
+            run->works[kept++] = (Work){.tables = {a, b}, .out = work->out, .portable = portable};
+    }
+    run->work_count = kept;
+    return true;
+}
+
 static void add_all_jobs(Run *run)
 {
     run->jobs[0] = run->jobs[1] = (Jobs){0};
@@ -626,7 +652,7 @@ static bool run_rounds(Run *run, Err *err)
             return false;
         if (!run->conf->database)
             run->result->database = arena_strdup(run->arena, PQdb(run->snapshots.conns[SIDE_SOURCE][0].conn));
-        ok = round > 1 || read_lists(run, err);
+        ok = round == 1 ? read_lists(run, err) : read_lists_again(run, err);
         if (ok) {
             add_all_jobs(run);
             ok = hash_all(run, err) && judge_all(run, round == ROUNDS, err);
