@@ -32,15 +32,36 @@ static void sleep_ms(uint64_t ms)
     nanosleep(&pause, NULL);
 }
 
-/* Names and filenodes in one text: another table, or the same one rewritten, changes it. */
+/* Tables that logical replication carries, ours on the target aside. */
+#define CARRIED                                                                                                        \
+    " from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' and c.relpersistence = 'p'"  \
+    " and c.oid >= 16384 and n.nspname not in ('pg_catalog', 'information_schema') "
+
+/* Oids and filenodes in one text: another table, or the same one rewritten, changes it. */
 static const char catalogue_sql[] =
-    "select coalesce(string_agg(c.oid || ':' || c.relfilenode, ',' order by c.oid), '')"
-    " from pg_publication_tables p join pg_namespace n on n.nspname = p.schemaname"
-    " join pg_class c on c.relnamespace = n.oid and c.relname = p.tablename where p.pubname = $1";
+    "select coalesce(string_agg(c.oid || ':' || c.relfilenode, ',' order by c.oid), '')" CARRIED;
+
+/* A table made after a publication that lists its tables is in no stream. */
+static bool all_are_published(Holder *holder, Err *err)
+{
+    AUTO_RESULT res = pg_rows(&holder->side, err,
+                              "select quote_ident(n.nspname) || '.' || quote_ident(c.relname)" CARRIED
+                              " and not exists (select from pg_publication_tables p where p.pubname = $1 and"
+                              " p.schemaname = n.nspname and p.tablename = c.relname) order by 1",
+                              holder->db.publication);
+
+    if (!res)
+        return false;
+    if (PQntuples(res) == 0)
+        return true;
+    err_fail(err, ERR_FAITHFUL, "%d tables are not in publication %s, such as %s", PQntuples(res), holder->db.publication,
+             PQgetvalue(res, 0, 0));
+    return err_hint(err, "tables made after the migration began don't move with it: drop them, or begin again");
+}
 
 static bool read_catalogue(Fence *fence, Holder *holder, const char **text, Err *err)
 {
-    AUTO_RESULT res = pg_rows(&holder->side, err, catalogue_sql, holder->db.publication);
+    AUTO_RESULT res = pg_rows(&holder->side, err, catalogue_sql);
 
     if (!res)
         return false;
@@ -56,7 +77,7 @@ static bool read_tables(Fence *fence, Holder *holder, Err *err)
                               holder->db.publication);
     const char *catalogue;
 
-    if (!res || !read_catalogue(fence, holder, &catalogue, err))
+    if (!res || !all_are_published(holder, err) || !read_catalogue(fence, holder, &catalogue, err))
         return false;
     holder->table_count = (size_t)PQntuples(res);
     holder->tables = arena_array(&fence->arena, char *, holder->table_count + 1);

@@ -251,6 +251,13 @@ bool journal_forget(Journal *journal, const char *scope, const char *key, Err *e
     return step(journal, FORGET, err, "removing a fact");
 }
 
+bool journal_reset(Journal *journal, Err *err)
+{
+    return sqlite3_exec(journal->db, "begin; delete from fact; delete from phase; delete from call; commit;", NULL, NULL,
+                        NULL) == SQLITE_OK ||
+           fail(journal, err, "resetting the journal");
+}
+
 /* Calls row() for each row of a statement without parameters, with the index of the row. */
 typedef void RowFn(void *self, Arena *arena, sqlite3_stmt *stmt, size_t at);
 

@@ -38,6 +38,9 @@ typedef struct JournalFact {
 /* All facts, ordered by scope and key. */
 MUST_USE bool journal_facts(Journal *journal, Arena *arena, JournalFact **facts, size_t *count, Err *err);
 
+/* After a clean-up: nothing was done any more. What was done stays in the audit log. */
+MUST_USE bool journal_reset(Journal *journal, Err *err);
+
 /* Phases. */
 typedef struct JournalPhase {
     const char *name;

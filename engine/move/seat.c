@@ -171,6 +171,7 @@ static bool keep_undo(void *self, const char *undo, Err *err)
            move_put_u64(keeper->move, keeper->db->name, "undos", count + 1, err);
 }
 
+/* Slots only on an instance that is ours alone. */
 bool phase_quiet(Move *move, Err *err)
 {
     QuietReport report = {0};
@@ -181,7 +182,7 @@ bool phase_quiet(Move *move, Err *err)
         QuietNote note = {keep_undo, &keeper};
         AUTO_PG pg = {0};
 
-        if (!move_target(move, db, &pg, err) || (i == 0 && !quiet_slots(&pg, &report, err)) ||
+        if (!move_target(move, db, &pg, err) || (i == 0 && move->aws && !quiet_slots(&pg, &report, err)) ||
             !quiet_database(&pg, move->publication, &note, &report, err))
             return err_context(err, "database %s", db->name);
         crash_point("quiet-one");

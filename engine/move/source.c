@@ -84,17 +84,11 @@ static bool check_aws(Move *move, Findings *findings, Err *err)
 
 static bool check_database(Move *move, const char *name, const PreflightNeeds *needs, Findings *findings, Err *err)
 {
-    MoveDb db = {.name = name};
     AUTO_PG pg = {0};
     PgOptions options = {.stop = move->stop, .database = name};
-    bool started;
 
-    (void)db;
     if (!pg_open(&pg, move->source_maintenance, ERR_SOURCE, &options, err))
         return err_context(err, "database %s", name);
-    /* On a rerun what an earlier process made is there already. */
-    if (!journal_phase_is_done(move->journal, "preflight", &started, err))
-        return false;
     return preflight_database(&pg, needs, findings, err);
 }
 
