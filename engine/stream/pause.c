@@ -292,28 +292,29 @@ static void timed_wait(Pause *pause)
     pthread_cond_timedwait(&pause->changed, &pause->lock, &until);
 }
 
-/* The first part, up to `last`, as a batch of its own; the arena stays with the rest, which lives longer. */
-static Batch *split(Batch *rest, Txn *last)
+/* The first part, up to `last`, as a batch of its own. Its transactions are copies, so that freeing it touches nothing of the
+ * rest; their changes stay in the arena, which stays with the rest: it lives longer. */
+static Batch *split(Batch *rest, const Txn *last)
 {
     Batch *part = batch_new();
 
-    part->first = rest->first;
-    part->last = last;
     part->read_us = rest->read_us;
-    for (const Txn *txn = part->first; txn != last->next; txn = txn->next) {
-        part->txn_count++;
+    for (const Txn *txn = rest->first; txn != last->next; txn = txn->next) {
+        Txn *copy = batch_add(part);
+
+        *copy = *txn;
+        copy->next = NULL;
         part->change_count += txn->change_count;
     }
     rest->first = last->next;
     rest->txn_count -= part->txn_count;
     rest->change_count -= part->change_count;
-    last->next = NULL;
     return part;
 }
 
-static Txn *last_before(const Batch *batch, Position limit)
+static const Txn *last_before(const Batch *batch, Position limit)
 {
-    Txn *last = batch->first;
+    const Txn *last = batch->first;
 
     while (last->next && position_compare(last->next->commit, limit) < 0)
         last = last->next;
@@ -345,7 +346,7 @@ bool pause_admit(Pause *pause, Batch **batch, Batch **rest, const Stop *stop, Er
     }
     pause->waiting = POSITION_NONE;
     if (pause->state == STATE_LIMIT && !(*batch)->lanes_before) {
-        Txn *last = last_before(*batch, pause->limit);
+        const Txn *last = last_before(*batch, pause->limit);
 
         if (last->next) {
             *rest = *batch;
