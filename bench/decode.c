@@ -3,8 +3,8 @@
  *   decode                 generated streams, narrow to wide rows
  *   decode FILE...         captured ones: messages with a big-endian 32-bit length in front of each
  *
- * Columns: bytes and changes per second of decoding alone, then with the one copy of each message into
- * the batch's arena that a live stream makes.
+ * Columns: bytes and changes per second of decoding alone, then with the one copy of each message
+ * into the batch's arena that a live stream makes.
  */
 #include <unistd.h>
 
@@ -14,7 +14,7 @@
 #include "engine/base/reader.h"
 
 #define STREAM_MOST MIB(1024)
-#define RUN_US 1000000
+#define RUN_US      1000000
 
 /* A sink that only counts. */
 static bool on_begin(void *self, uint32_t xid, Position commit, int64_t time_us, Err *err)
@@ -66,7 +66,8 @@ static bool on_stream_stop(void *self, Err *err)
     return true;
 }
 
-static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position end, int64_t time_us, Err *err)
+static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position end,
+                             int64_t time_us, Err *err)
 {
     (void)self, (void)xid, (void)commit, (void)end, (void)time_us, (void)err;
     return true;
@@ -78,8 +79,9 @@ static bool on_stream_abort(void *self, uint32_t xid, uint32_t subxid, Err *err)
     return true;
 }
 
-static const SinkOps count_ops = {on_begin,   on_commit, on_change,       on_relation,    on_message,
-                                  on_origin, on_stream_start, on_stream_stop, on_stream_commit, on_stream_abort};
+static const SinkOps count_ops = {on_begin,         on_commit,      on_change,       on_relation,
+                                  on_message,       on_origin,      on_stream_start, on_stream_stop,
+                                  on_stream_commit, on_stream_abort};
 
 /* Generated streams */
 
@@ -232,7 +234,8 @@ static bool measure(const char *name, Span stream, Err *err)
         return err_context(err, "%s", name);
     printf("%-44s %8.0f MB/s %8.2f M changes/s   %8.0f MB/s %8.2f M changes/s\n", name,
            (double)plain.bytes / 1e6 / plain.seconds, (double)plain.changes / 1e6 / plain.seconds,
-           (double)copied.bytes / 1e6 / copied.seconds, (double)copied.changes / 1e6 / copied.seconds);
+           (double)copied.bytes / 1e6 / copied.seconds,
+           (double)copied.changes / 1e6 / copied.seconds);
     return true;
 }
 
@@ -275,7 +278,8 @@ int main(int argc, char **argv)
         ok = read_all(argv[i], &stream, &err) && measure(argv[i], buf_span(&stream), &err);
     for (size_t i = 0; ok && argc < 2 && i < ARRAY_LEN(shapes); i++) {
         generate(&stream, &shapes[i]);
-        ok = buf_ok(&stream, "generated stream", &err) && measure(shapes[i].name, buf_span(&stream), &err);
+        ok = buf_ok(&stream, "generated stream", &err) &&
+             measure(shapes[i].name, buf_span(&stream), &err);
     }
     if (!ok)
         fprintf(stderr, "decode: %s\n", err.text);

@@ -1,26 +1,26 @@
-/* PostgreSQL documentation, "Logical Replication Message Formats" (protocol-logicalrep-message-formats).
- * All integers are big-endian; [xid] is there inside a stream block only (protocol 2); str ends with a NUL.
+/* PostgreSQL documentation, "Logical Replication Message Formats"
+ * (protocol-logicalrep-message-formats). All integers are big-endian; [xid] is there inside a
+ * stream block only (protocol 2); str ends with a NUL.
  *
  *   B  Begin          u64 final LSN, i64 commit time, u32 xid
  *   C  Commit         u8 flags = 0, u64 commit LSN, u64 end LSN, i64 commit time
- *   O  Origin         u64 LSN at the origin, str name                          right behind Begin or Stream Start
- *   R  Relation       [xid] u32 oid, str schema ("" is pg_catalog), str name, u8 identity, u16 columns,
- *                     each: u8 flags (1: in the identity), str name, u32 type oid, i32 type modifier
- *   Y  Type           [xid] u32 oid, str schema, str name
- *   I  Insert         [xid] u32 relation, 'N' row
- *   U  Update         [xid] u32 relation, none or 'K' row or 'O' row, 'N' row
- *   D  Delete         [xid] u32 relation, 'K' row or 'O' row
- *   T  Truncate       [xid] u32 relations, u8 options (1: cascade, 2: restart identity), each: u32 relation
- *   M  Message        [xid] u8 flags (1: transactional), u64 LSN, str prefix, u32 len, bytes
- *   S  Stream Start   u32 xid, u8 first (1: of this transaction)
- *   E  Stream Stop
- *   c  Stream Commit  u32 xid, u8 flags = 0, u64 commit LSN, u64 end LSN, i64 commit time
- *   A  Stream Abort   u32 xid, u32 subxid
+ *   O  Origin         u64 LSN at the origin, str name                          right behind Begin
+ * or Stream Start R  Relation       [xid] u32 oid, str schema ("" is pg_catalog), str name, u8
+ * identity, u16 columns, each: u8 flags (1: in the identity), str name, u32 type oid, i32 type
+ * modifier Y  Type           [xid] u32 oid, str schema, str name I  Insert         [xid] u32
+ * relation, 'N' row U  Update         [xid] u32 relation, none or 'K' row or 'O' row, 'N' row D
+ * Delete         [xid] u32 relation, 'K' row or 'O' row T  Truncate       [xid] u32 relations, u8
+ * options (1: cascade, 2: restart identity), each: u32 relation M  Message        [xid] u8 flags
+ * (1: transactional), u64 LSN, str prefix, u32 len, bytes S  Stream Start   u32 xid, u8 first (1:
+ * of this transaction) E  Stream Stop c  Stream Commit  u32 xid, u8 flags = 0, u64 commit LSN, u64
+ * end LSN, i64 commit time A  Stream Abort   u32 xid, u32 subxid
  *
- *   row               u16 columns, each: 'n' null | 'u' unchanged TOAST | 't' text or 'b' binary, u32 len, bytes
+ *   row               u16 columns, each: 'n' null | 'u' unchanged TOAST | 't' text or 'b' binary,
+ * u32 len, bytes
  *
- * Times are microseconds since 2000-01-01 and handed out since 1970. In a 'K' row the columns outside the identity
- * are sent as 'n', which means unknown there and not NULL: they become VALUE_ABSENT.
+ * Times are microseconds since 2000-01-01 and handed out since 1970. In a 'K' row the columns
+ * outside the identity are sent as 'n', which means unknown there and not NULL: they become
+ * VALUE_ABSENT.
  */
 #include "decoders/pgoutput/pgoutput.h"
 
@@ -82,10 +82,10 @@ typedef struct RowNames {
     const char *value;
 } RowNames;
 
-#define ROW_NAMES(row)                                                                             \
-    {                                                                                              \
-        row, "column count of the " row, "column kind of the " row, "column length of the " row,   \
-            "column value of the " row                                                             \
+#define ROW_NAMES(row)                                                                           \
+    {                                                                                            \
+        row, "column count of the " row, "column kind of the " row, "column length of the " row, \
+            "column value of the " row                                                           \
     }
 static const RowNames new_row = ROW_NAMES("new row");
 static const RowNames old_row = ROW_NAMES("old row");
@@ -177,7 +177,8 @@ static void read_column(Reader *r, Arena *arena, Column *column)
 
 #define LEAST_COLUMN_BYTES 10 /* flags, NUL, type, modifier */
 
-/* Twice over the same bytes: first to see that all of it is sound, then, with an arena, to keep it. */
+/* Twice over the same bytes: first to see that all of it is sound, then, with an arena, to keep it.
+ */
 static void read_relation(Reader *r, Arena *arena, Relation *rel)
 {
     Column scratch;
@@ -202,7 +203,8 @@ static void read_relation(Reader *r, Arena *arena, Relation *rel)
         read_column(r, arena, columns ? &columns[i] : &scratch);
 }
 
-/* The message as it would be outside a stream block, so that whoever stores it need not store how it came. */
+/* The message as it would be outside a stream block, so that whoever stores it need not store how
+ * it came. */
 static Span relation_raw(Arena *arena, Span body)
 {
     uint8_t *raw = arena_alloc(arena, body.len + 1);
@@ -235,8 +237,9 @@ static bool on_relation(PgOutput *self, Step *step)
     if (!finish(step))
         return false;
     HASH_FIND(hh, self->known, &seen.id, sizeof(seen.id), known);
-    /* The source repeats itself with every streamed transaction and every invalidation. A description that
-     * says nothing new must neither cost memory for ever nor make caches forget. */
+    /* The source repeats itself with every streamed transaction and every invalidation. A
+     * description that says nothing new must neither cost memory for ever nor make caches forget.
+     */
     if (known && span_equal(span_of(known->rel->raw.at + 1, known->rel->raw.len - 1), body))
         return true;
     if (!known) {
@@ -280,15 +283,16 @@ static inline Value read_value(Reader *r, const RowNames *names)
     }
 }
 
-/* Only an UPDATE's new row can leave a value alone. Anywhere else the value is lost, and so would the row be. */
+/* Only an UPDATE's new row can leave a value alone. Anywhere else the value is lost, and so would
+ * the row be. */
 static bool fail_unchanged(Step *step, const Relation *rel, const Value *row, const RowNames *names)
 {
     uint16_t i = 0;
 
     while (row[i].kind != VALUE_UNCHANGED)
         i++;
-    return err_fail(step->err, ERR_PROTOCOL, "%s: column %s of the %s of %s.%s is marked unchanged", step->name,
-                    rel->columns[i].name, names->row, rel->schema, rel->name);
+    return err_fail(step->err, ERR_PROTOCOL, "%s: column %s of the %s of %s.%s is marked unchanged",
+                    step->name, rel->columns[i].name, names->row, rel->schema, rel->name);
 }
 
 #define HAS_UNCHANGED (1u << VALUE_UNCHANGED)
@@ -302,8 +306,8 @@ static Value *read_row(Step *step, const Relation *rel, const RowNames *names, u
 
     *kinds = 0;
     if (UNLIKELY(!r.broken && count != rel->column_count)) {
-        err_fail(step->err, ERR_PROTOCOL, "%s: the %s has %zu columns, relation %s.%s has %u", step->name,
-                 names->row, count, rel->schema, rel->name, rel->column_count);
+        err_fail(step->err, ERR_PROTOCOL, "%s: the %s has %zu columns, relation %s.%s has %u",
+                 step->name, names->row, count, rel->schema, rel->name, rel->column_count);
         return NULL;
     }
     row = arena_alloc(step->arena, count * sizeof(*row));
@@ -482,8 +486,8 @@ static bool on_message(PgOutput *self, Step *step)
     if (flags == 0)
         return step->sink->ops->message(step->sink->self, at, prefix, content, step->err);
     if (self->place == OUTSIDE && !step->spooled)
-        return err_fail(step->err, ERR_PROTOCOL, "%s: a transactional one can't come outside a transaction",
-                        step->name);
+        return err_fail(step->err, ERR_PROTOCOL,
+                        "%s: a transactional one can't come outside a transaction", step->name);
     change = change_begin(step, CHANGE_MESSAGE, NULL);
     change->prefix = prefix;
     change->content = content;
@@ -513,10 +517,12 @@ static bool on_commit(PgOutput *self, Step *step)
     if (!finish(step))
         return false;
     if (position_compare(commit.at, self->commit) != 0)
-        return err_fail(step->err, ERR_PROTOCOL, "%s: the commit LSN is %X/%X, its BEGIN said %X/%X",
-                        step->name, LSN_ARGS(commit.at.at), LSN_ARGS(self->commit.at));
+        return err_fail(step->err, ERR_PROTOCOL,
+                        "%s: the commit LSN is %X/%X, its BEGIN said %X/%X", step->name,
+                        LSN_ARGS(commit.at.at), LSN_ARGS(self->commit.at));
     self->place = OUTSIDE;
-    return step->sink->ops->commit(step->sink->self, commit.at, commit.end, commit.time_us, step->err);
+    return step->sink->ops->commit(step->sink->self, commit.at, commit.end, commit.time_us,
+                                   step->err);
 }
 
 static bool on_origin(PgOutput *self, Step *step)
@@ -560,8 +566,8 @@ static bool on_stream_commit(PgOutput *self, Step *step)
     Commit commit = read_commit(&step->r);
 
     (void)self;
-    return finish(step) && step->sink->ops->stream_commit(step->sink->self, xid, commit.at, commit.end,
-                                                          commit.time_us, step->err);
+    return finish(step) && step->sink->ops->stream_commit(step->sink->self, xid, commit.at,
+                                                          commit.end, commit.time_us, step->err);
 }
 
 static bool on_stream_abort(PgOutput *self, Step *step)
@@ -570,8 +576,7 @@ static bool on_stream_abort(PgOutput *self, Step *step)
     uint32_t subxid = reader_u32be(&step->r, "subtransaction id");
 
     (void)self;
-    return finish(step) &&
-           step->sink->ops->stream_abort(step->sink->self, xid, subxid, step->err);
+    return finish(step) && step->sink->ops->stream_abort(step->sink->self, xid, subxid, step->err);
 }
 
 /* Dispatch */
@@ -580,7 +585,8 @@ static const struct {
     const char *name;
     MessageFn *fn;
     uint8_t places;   /* where it is legal */
-    uint8_t protocol; /* the first that has it; a Stream Abort comes from some servers in any (trap 172) */
+    uint8_t protocol; /* the first that has it; a Stream Abort comes from some servers in any (trap
+                         172) */
     bool takes_xid;   /* inside a stream block */
 } messages[256] = {
     ['B'] = {"BEGIN", on_begin, OUTSIDE, 1, false},
@@ -618,11 +624,13 @@ static bool type_is_known(const PgOutput *self, uint8_t type, Err *err)
 
 static bool is_in_place(const PgOutput *self, uint8_t type, Err *err)
 {
-    static const char *const names[] = {
-        [OUTSIDE] = "outside a transaction", [IN_TXN] = "inside a transaction", [IN_STREAM] = "inside a stream block"};
+    static const char *const names[] = {[OUTSIDE] = "outside a transaction",
+                                        [IN_TXN] = "inside a transaction",
+                                        [IN_STREAM] = "inside a stream block"};
 
     return LIKELY(messages[type].places & self->place) ||
-           err_fail(err, ERR_PROTOCOL, "%s: can't come %s", messages[type].name, names[self->place]);
+           err_fail(err, ERR_PROTOCOL, "%s: can't come %s", messages[type].name,
+                    names[self->place]);
 }
 
 /* The type byte, and the transaction id where there is one. */
@@ -645,8 +653,8 @@ static bool pgoutput_decode(Decoder *base, Span message, Arena *arena, const Sin
     Step step = {.r = reader_of(message), .raw = message, .arena = arena, .sink = sink, .err = err};
     uint8_t type;
 
-    return read_head(self, &step, self->place == IN_STREAM, &type) && is_in_place(self, type, err) &&
-           messages[type].fn(self, &step);
+    return read_head(self, &step, self->place == IN_STREAM, &type) &&
+           is_in_place(self, type, err) && messages[type].fn(self, &step);
 }
 
 static bool decode_spooled(PgOutput *self, Step *step, bool with_xid)
@@ -664,7 +672,12 @@ bool pgoutput_decode_spooled(Decoder *base, Span message, bool with_xid, Arena *
                              const Sink *sink, Err *err)
 {
     PgOutput *self = (PgOutput *)base;
-    Step step = {.r = reader_of(message), .raw = message, .spooled = true, .arena = arena, .sink = sink, .err = err};
+    Step step = {.r = reader_of(message),
+                 .raw = message,
+                 .spooled = true,
+                 .arena = arena,
+                 .sink = sink,
+                 .err = err};
     bool changed = self->changed;
     bool done = decode_spooled(self, &step, with_xid);
 

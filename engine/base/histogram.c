@@ -7,7 +7,8 @@ void histogram_init(Histogram *h)
     memset(h, 0, sizeof(*h));
 }
 
-/* Below 32 every value has its own bucket; above, the five bits behind the highest one choose the part. */
+/* Below 32 every value has its own bucket; above, the five bits behind the highest one choose the
+ * part. */
 static size_t bucket_of(uint64_t value)
 {
     unsigned shift;

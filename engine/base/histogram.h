@@ -1,15 +1,15 @@
 /* histogram.h - how values are spread, for latencies: fixed size, no allocation, mergeable.
  *
- * Log-linear: every power of two is cut into 32 parts, so that a percentile is at most 1/32 (3.2 %) above
- * the value it stands for, over the whole range of 64 bits. Values are whatever the caller counts, usually
- * microseconds. A Histogram belongs to one thread; merge copies to look at several.
+ * Log-linear: every power of two is cut into 32 parts, so that a percentile is at most 1/32 (3.2 %)
+ * above the value it stands for, over the whole range of 64 bits. Values are whatever the caller
+ * counts, usually microseconds. A Histogram belongs to one thread; merge copies to look at several.
  */
 #ifndef HISTOGRAM_H
 #define HISTOGRAM_H
 
 #include "engine/base/base.h"
 
-#define HISTOGRAM_PARTS 32
+#define HISTOGRAM_PARTS   32
 #define HISTOGRAM_BUCKETS ((64 - 5 + 1) * HISTOGRAM_PARTS)
 
 typedef struct Histogram {
@@ -23,8 +23,8 @@ typedef struct Histogram {
 void histogram_init(Histogram *h);
 void histogram_add(Histogram *h, uint64_t value);
 void histogram_merge(Histogram *to, const Histogram *from);
-/* The value that `percent` of all are at or below: never less than the true one, at most 1/32 more, and
- * exact at 0 and 100. 0 when nothing was counted. */
+/* The value that `percent` of all are at or below: never less than the true one, at most 1/32 more,
+ * and exact at 0 and 100. 0 when nothing was counted. */
 uint64_t histogram_percentile(const Histogram *h, double percent);
 double histogram_mean(const Histogram *h);
 

@@ -57,8 +57,8 @@ static bool file_of(Span name, Span *base, uint64_t *number)
 bool binlog_file_parse(Span name, Span *base, uint64_t *number, Err *err)
 {
     return file_of(name, base, number) ||
-           err_fail(err, ERR_USAGE, "\"%.*s\" is not the name of a binlog file", (int)size_min(name.len, 300),
-                    (const char *)name.at);
+           err_fail(err, ERR_USAGE, "\"%.*s\" is not the name of a binlog file",
+                    (int)size_min(name.len, 300), (const char *)name.at);
 }
 
 static Span without_blanks(Span text)
@@ -86,13 +86,15 @@ bool binlog_pos_parse(Span text, BinlogPos *pos, Err *err)
 
     *pos = (BinlogPos){0};
     if (!pos_of(trimmed, pos)) {
-        err_fail(err, ERR_USAGE, "\"%.*s\" is not a binlog position", (int)size_min(trimmed.len, 300),
-                 (const char *)trimmed.at);
-        return err_hint(err, "a binlog position looks like mysql-bin.000042:1234, as printed by SHOW MASTER STATUS");
+        err_fail(err, ERR_USAGE, "\"%.*s\" is not a binlog position",
+                 (int)size_min(trimmed.len, 300), (const char *)trimmed.at);
+        return err_hint(
+            err,
+            "a binlog position looks like mysql-bin.000042:1234, as printed by SHOW MASTER STATUS");
     }
     if (pos->at.at < BINLOG_FIRST_OFFSET) {
-        err_fail(err, ERR_USAGE, "\"%.*s\" is before the first event of a binlog", (int)size_min(trimmed.len, 300),
-                 (const char *)trimmed.at);
+        err_fail(err, ERR_USAGE, "\"%.*s\" is before the first event of a binlog",
+                 (int)size_min(trimmed.len, 300), (const char *)trimmed.at);
         return err_hint(err, "the first event of every binlog file is at 4");
     }
     return true;
@@ -113,8 +115,10 @@ void binlog_pos_put(const BinlogPos *pos, Buf *out)
 bool binlog_pos_compare(const BinlogPos *a, const BinlogPos *b, int *order, Err *err)
 {
     if (!span_equal(a->base, b->base))
-        return err_fail(err, ERR_FAITHFUL, "binlog files %.*s and %.*s are of different series: their positions have no order",
-                        SPAN_FMT(a->base), SPAN_FMT(b->base));
+        return err_fail(
+            err, ERR_FAITHFUL,
+            "binlog files %.*s and %.*s are of different series: their positions have no order",
+            SPAN_FMT(a->base), SPAN_FMT(b->base));
     *order = position_compare(a->at, b->at);
     return true;
 }

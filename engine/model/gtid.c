@@ -6,7 +6,8 @@ typedef struct Range {
     uint64_t to;
 } Range;
 
-/* MySQL: one server's transactions, or those of one tag of it. Ranges are sorted, apart by a gap, never empty. */
+/* MySQL: one server's transactions, or those of one tag of it. Ranges are sorted, apart by a gap,
+ * never empty. */
 typedef struct Source {
     uint8_t uuid[16];
     char tag[GTID_TAG_MOST + 1];
@@ -163,7 +164,9 @@ static const Source *source_find(const GtidSet *set, const uint8_t uuid[16], con
 {
     size_t at = source_place(set, uuid, tag);
 
-    return at < set->source_count && source_order(uuid, tag, &set->sources[at]) == 0 ? &set->sources[at] : NULL;
+    return at < set->source_count && source_order(uuid, tag, &set->sources[at]) == 0
+               ? &set->sources[at]
+               : NULL;
 }
 
 /* The first range that ends behind the number. */
@@ -198,6 +201,11 @@ typedef struct Text {
     size_t at;
     const char *why; /* not NULL: it can't be right, at `at` */
 } Text;
+
+static Text text_of(Span whole)
+{
+    return (Text){.whole = whole.at ? whole : span_of("", 0)};
+}
 
 static bool text_fail(Text *text, const char *why)
 {
@@ -397,11 +405,16 @@ static bool fail_text(const Text *text, GtidFlavor flavor, const char *what, Err
     size_t from = text->at > 20 ? text->at - 20 : 0;
     Span near = span_of(text->whole.at + from, size_min(text->whole.len - from, 40));
 
-    err_fail(err, ERR_USAGE, "not a %s at byte %zu: %s, near \"%.*s\"", what, text->at, text->why, SPAN_FMT(near));
+    err_fail(err, ERR_USAGE, "not a %s at byte %zu: %s, near \"%.*s\"", what, text->at, text->why,
+             SPAN_FMT(near));
     return flavor == GTID_MYSQL
-               ? err_hint(err, "a GTID set looks like 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7, as printed by "
-                               "select @@gtid_executed")
-               : err_hint(err, "a GTID position looks like 0-1-270,1-1-3, as printed by select @@gtid_binlog_pos");
+               ? err_hint(
+                     err,
+                     "a GTID set looks like 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7, as printed by "
+                     "select @@gtid_executed")
+               : err_hint(
+                     err,
+                     "a GTID position looks like 0-1-270,1-1-3, as printed by select @@gtid_binlog_pos");
 }
 
 static const char *set_name(GtidFlavor flavor)
@@ -417,21 +430,23 @@ static bool domains_tidy(GtidSet *set, Err *err)
     qsort(set->domains, set->domain_count, sizeof(Domain), by_domain);
     for (size_t i = 1; i < set->domain_count; i++)
         if (set->domains[i].domain == set->domains[i - 1].domain) {
-            err_fail(err, ERR_USAGE, "not a GTID position: domain %u is there twice", set->domains[i].domain);
-            return err_hint(err, "gtid_binlog_state has one entry per domain and server; a position is what "
-                                 "gtid_binlog_pos prints");
+            err_fail(err, ERR_USAGE, "not a GTID position: domain %u is there twice",
+                     set->domains[i].domain);
+            return err_hint(
+                err, "gtid_binlog_state has one entry per domain and server; a position is what "
+                     "gtid_binlog_pos prints");
         }
     return true;
 }
 
 GtidSet *gtid_set_parse(GtidFlavor flavor, Span whole, Err *err)
 {
-    Text text = {.whole = whole};
+    Text text = text_of(whole);
     GtidSet *set;
 
     if (whole.len > GTID_TEXT_MOST) {
-        err_fail(err, ERR_USAGE, "a %s of %zu bytes: %" PRIu64 " are the most", set_name(flavor), whole.len,
-                 GTID_TEXT_MOST);
+        err_fail(err, ERR_USAGE, "a %s of %zu bytes: %" PRIu64 " are the most", set_name(flavor),
+                 whole.len, GTID_TEXT_MOST);
         return NULL;
     }
     set = gtid_set_new(flavor);
@@ -469,7 +484,7 @@ static bool take_gtid(Text *text, Gtid *gtid)
 
 bool gtid_parse(GtidFlavor flavor, Span whole, Gtid *gtid, Err *err)
 {
-    Text text = {.whole = whole};
+    Text text = text_of(whole);
 
     *gtid = (Gtid){.flavor = flavor};
     if (!take_gtid(&text, gtid) ||
@@ -500,8 +515,8 @@ const char *gtid_text(const Gtid *gtid, char out[GTID_TEXT])
     if (gtid->flavor == GTID_MARIADB)
         snprintf(out, GTID_TEXT, "%u-%u-%" PRIu64, gtid->domain, gtid->server, gtid->number);
     else
-        snprintf(out, GTID_TEXT, "%s:%s%s%" PRIu64, uuid_text(gtid->uuid, uuid), gtid->tag, gtid->tag[0] ? ":" : "",
-                 gtid->number);
+        snprintf(out, GTID_TEXT, "%s:%s%s%" PRIu64, uuid_text(gtid->uuid, uuid), gtid->tag,
+                 gtid->tag[0] ? ":" : "", gtid->number);
     return out;
 }
 
@@ -532,8 +547,8 @@ void gtid_set_put(const GtidSet *set, Buf *out)
         put_source(&set->sources[i], same, out);
     }
     for (size_t i = 0; i < set->domain_count; i++)
-        buf_printf(out, "%s%u-%u-%" PRIu64, i ? "," : "", set->domains[i].domain, set->domains[i].server,
-                   set->domains[i].number);
+        buf_printf(out, "%s%u-%u-%" PRIu64, i ? "," : "", set->domains[i].domain,
+                   set->domains[i].server, set->domains[i].number);
 }
 
 /* Life */
@@ -618,7 +633,8 @@ static bool source_has(const Source *source, Range range)
 {
     size_t at = range_place(source, range.from);
 
-    return at < source->count && source->ranges[at].from <= range.from && source->ranges[at].to >= range.to;
+    return at < source->count && source->ranges[at].from <= range.from &&
+           source->ranges[at].to >= range.to;
 }
 
 bool gtid_set_has(const GtidSet *set, const Gtid *gtid)
@@ -728,7 +744,8 @@ static Source *source_get(GtidSet *set, const uint8_t uuid[16], const char *tag)
     if (at < set->source_count && source_order(uuid, tag, &set->sources[at]) == 0)
         return &set->sources[at];
     fresh = *source_append(set, uuid, tag);
-    memmove(&set->sources[at + 1], &set->sources[at], (set->source_count - 1 - at) * sizeof(Source));
+    memmove(&set->sources[at + 1], &set->sources[at],
+            (set->source_count - 1 - at) * sizeof(Source));
     set->sources[at] = fresh;
     return &set->sources[at];
 }

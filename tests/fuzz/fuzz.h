@@ -7,12 +7,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Holds in every build: a fuzzer's assert must not depend on NDEBUG. */
-#define FUZZ_CLAIM(claim)                                                                          \
-    do {                                                                                           \
-        if (!(claim)) {                                                                            \
-            fprintf(stderr, "%s:%d: doesn't hold: %s\n", __FILE__, __LINE__, #claim);              \
-            abort();                                                                               \
-        }                                                                                          \
+#define FUZZ_CLAIM(claim)                                                             \
+    do {                                                                              \
+        if (!(claim)) {                                                               \
+            fprintf(stderr, "%s:%d: doesn't hold: %s\n", __FILE__, __LINE__, #claim); \
+            abort();                                                                  \
+        }                                                                             \
     } while (0)
 
 /* A heap block of exactly this size. Free it. */

@@ -1,5 +1,6 @@
-/* GTID sets: two texts with '|' between. What parses prints as something that parses to an equal set, and the laws of
- * sets hold between the two. First byte: M for MySQL, anything else for MariaDB. */
+/* GTID sets: two texts with '|' between. What parses prints as something that parses to an equal
+ * set, and the laws of sets hold between the two. First byte: M for MySQL, anything else for
+ * MariaDB. */
 #include "engine/model/gtid.h"
 
 #include "tests/fuzz/fuzz.h"

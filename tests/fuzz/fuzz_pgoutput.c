@@ -1,5 +1,6 @@
-/* A run of pgoutput messages. First byte: protocol 2 (1), from a spool (2), with transaction ids (4). Then messages, each
- * behind a big-endian 16-bit length, of which the last may be short: state between messages is fuzzed too. */
+/* A run of pgoutput messages. First byte: protocol 2 (1), from a spool (2), with transaction ids
+ * (4). Then messages, each behind a big-endian 16-bit length, of which the last may be short: state
+ * between messages is fuzzed too. */
 #include "decoders/pgoutput/pgoutput.h"
 
 #include "engine/base/reader.h"
@@ -79,7 +80,8 @@ static bool on_change(void *self, Change *change, Err *err)
         look_update(change);
     for (uint32_t i = 0; i < change->truncated_count; i++)
         look(seen, span_str(change->truncated[i]->name));
-    FUZZ_CLAIM((change->new != NULL) == (change->kind == CHANGE_INSERT || change->kind == CHANGE_UPDATE));
+    FUZZ_CLAIM((change->new != NULL) ==
+               (change->kind == CHANGE_INSERT || change->kind == CHANGE_UPDATE));
     FUZZ_CLAIM(change->kind != CHANGE_DELETE || change->old);
     seen->events++;
     return true;
@@ -143,7 +145,8 @@ static bool on_stream_stop(void *self, Err *err)
     return true;
 }
 
-static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position end, int64_t time_us, Err *err)
+static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position end,
+                             int64_t time_us, Err *err)
 {
     Seen *seen = self;
 
@@ -163,8 +166,9 @@ static bool on_stream_abort(void *self, uint32_t xid, uint32_t subxid, Err *err)
     return true;
 }
 
-static const SinkOps ops = {on_begin,  on_commit,       on_change,      on_relation,      on_message,
-                            on_origin, on_stream_start, on_stream_stop, on_stream_commit, on_stream_abort};
+static const SinkOps ops = {on_begin,         on_commit,      on_change,       on_relation,
+                            on_message,       on_origin,      on_stream_start, on_stream_stop,
+                            on_stream_commit, on_stream_abort};
 
 typedef struct Fuzz {
     Decoder *decoder;
@@ -179,7 +183,8 @@ static bool decode(Fuzz *fuzz, Span message, Err *err)
     bool ok;
 
     if (fuzz->seen.spooled)
-        ok = pgoutput_decode_spooled(fuzz->decoder, message, fuzz->with_xid, &fuzz->arena, &sink, err);
+        ok = pgoutput_decode_spooled(fuzz->decoder, message, fuzz->with_xid, &fuzz->arena, &sink,
+                                     err);
     else
         ok = decoder_decode(fuzz->decoder, message, &fuzz->arena, &sink, err);
     arena_reset(&fuzz->arena);

@@ -24,13 +24,13 @@ static void try_binlog(Span text)
     Err err = ERR_INIT;
     int order = 1;
 
+    buf_init(&out, 1024);
     if (!binlog_pos_parse(text, &pos, &err)) {
         FUZZ_CLAIM(err.kind == ERR_USAGE);
         return;
     }
     FUZZ_CLAIM(pos.at.file > 0 && pos.at.at >= BINLOG_FIRST_OFFSET);
     FUZZ_CLAIM(pos.base.len > 0 && pos.base.len <= BINLOG_BASE_MOST);
-    buf_init(&out, 1024);
     binlog_pos_put(&pos, &out);
     FUZZ_CLAIM(binlog_pos_parse(buf_span(&out), &again, &err));
     FUZZ_CLAIM(binlog_pos_compare(&pos, &again, &order, &err) && order == 0);

@@ -1,4 +1,5 @@
-/* The reader under any sequence of calls: pairs of bytes (what to read, how much) until 0xFF, then the bytes to read. */
+/* The reader under any sequence of calls: pairs of bytes (what to read, how much) until 0xFF, then
+ * the bytes to read. */
 #include "engine/base/reader.h"
 
 #include "tests/fuzz/fuzz.h"

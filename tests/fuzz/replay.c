@@ -14,11 +14,11 @@ static bool run_file(const char *path)
     FILE *file = fopen(path, "rb");
     uint8_t *block;
 
+    buf_init(&buf, MIB(64));
     if (!file) {
         perror(path);
         return false;
     }
-    buf_init(&buf, MIB(64));
     for (size_t got = 1; got;) {
         uint8_t *to = buf_reserve(&buf, 65536);
 

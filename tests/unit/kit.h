@@ -1,4 +1,5 @@
-/* kit.h - what the unit tests share: cmocka's includes, messages written as words, heap blocks of exact size. */
+/* kit.h - what the unit tests share: cmocka's includes, messages written as words, heap blocks of
+ * exact size. */
 #ifndef KIT_H
 #define KIT_H
 
@@ -62,8 +63,9 @@ static inline void kit_put_word(Buf *out, const char *word, size_t len)
     }
 }
 
-/* One message in words: "B q:0x10 q:5 d:7". A single character is itself; b: w: d: q: are integers of 1, 2, 4, 8
- * bytes; s: text and a NUL; r: text behind its 32-bit length. Up to ';' or the end; returns where the next starts. */
+/* One message in words: "B q:0x10 q:5 d:7". A single character is itself; b: w: d: q: are integers
+ * of 1, 2, 4, 8 bytes; s: text and a NUL; r: text behind its 32-bit length. Up to ';' or the end;
+ * returns where the next starts. */
 static inline const char *kit_put_words(Buf *out, const char *words)
 {
     for (;;) {

@@ -7,8 +7,8 @@
 
 typedef struct Recorder {
     Buf text;
-    bool brief;           /* without what differs between two runs of the same work: positions, ids, times */
-    const char *refuse;   /* the event at which the sink fails */
+    bool brief; /* without what differs between two runs of the same work: positions, ids, times */
+    const char *refuse; /* the event at which the sink fails */
     uint64_t events;
     const Relation *last_relation;
     const Change *last_change;
@@ -29,7 +29,8 @@ static inline bool recorder_end(Recorder *rec, const char *event, Err *err)
 {
     rec->events++;
     buf_putc(&rec->text, '\n');
-    return !rec->refuse || strcmp(rec->refuse, event) != 0 || err_fail(err, ERR_BUG, "the sink refused %s", event);
+    return !rec->refuse || strcmp(rec->refuse, event) != 0 ||
+           err_fail(err, ERR_BUG, "the sink refused %s", event);
 }
 
 static inline bool rec_begin(void *self, uint32_t xid, Position commit, int64_t time_us, Err *err)
@@ -38,7 +39,8 @@ static inline bool rec_begin(void *self, uint32_t xid, Position commit, int64_t 
 
     buf_puts(&rec->text, "begin");
     if (!rec->brief)
-        buf_printf(&rec->text, " xid=%u commit=%X/%X time=%" PRId64, xid, LSN_ARGS(commit.at), time_us);
+        buf_printf(&rec->text, " xid=%u commit=%X/%X time=%" PRId64, xid, LSN_ARGS(commit.at),
+                   time_us);
     return recorder_end(rec, "begin", err);
 }
 
@@ -48,7 +50,8 @@ static inline bool rec_commit(void *self, Position commit, Position end, int64_t
 
     buf_puts(&rec->text, "commit");
     if (!rec->brief)
-        buf_printf(&rec->text, " at=%X/%X end=%X/%X time=%" PRId64, LSN_ARGS(commit.at), LSN_ARGS(end.at), time_us);
+        buf_printf(&rec->text, " at=%X/%X end=%X/%X time=%" PRId64, LSN_ARGS(commit.at),
+                   LSN_ARGS(end.at), time_us);
     return recorder_end(rec, "commit", err);
 }
 
@@ -68,8 +71,11 @@ static inline void rec_put_bytes(Buf *out, Span bytes)
 
 static inline void rec_put_row(Buf *out, const char *what, const Relation *rel, const Value *row)
 {
-    static const char *const kinds[] = {[VALUE_ABSENT] = "absent", [VALUE_NULL] = "null", [VALUE_TEXT] = "",
-                                        [VALUE_BINARY] = "bin:", [VALUE_UNCHANGED] = "unchanged"};
+    static const char *const kinds[] = {[VALUE_ABSENT] = "absent",
+                                        [VALUE_NULL] = "null",
+                                        [VALUE_TEXT] = "",
+                                        [VALUE_BINARY] = "bin:",
+                                        [VALUE_UNCHANGED] = "unchanged"};
 
     if (!row)
         return;
@@ -176,8 +182,8 @@ static inline bool rec_stream_stop(void *self, Err *err)
     return recorder_end(rec, "stream_stop", err);
 }
 
-static inline bool rec_stream_commit(void *self, uint32_t xid, Position commit, Position end, int64_t time_us,
-                                     Err *err)
+static inline bool rec_stream_commit(void *self, uint32_t xid, Position commit, Position end,
+                                     int64_t time_us, Err *err)
 {
     Recorder *rec = self;
 

@@ -1,4 +1,5 @@
-/* GTID sets of MySQL and MariaDB: texts by hand, and the operations against a plain set of numbers. */
+/* GTID sets of MySQL and MariaDB: texts by hand, and the operations against a plain set of numbers.
+ */
 #include "engine/model/gtid.h"
 
 #include "tests/unit/kit.h"
@@ -57,17 +58,20 @@ static void test_parse(void **state)
         {GTID_MYSQL, B ":1,\n" A ":2,", A ":2," B ":1", 2},
         {GTID_MYSQL, A ":1," B ":1," A ":2", A ":1-2," B ":1", 3},
         {GTID_MYSQL, A ": 1 - 5 : 7 , " B " : 1", A ":1-5:7," B ":1", 7},
-        {GTID_MYSQL, A ":1-9223372036854775806", A ":1-9223372036854775806", (uint64_t)INT64_MAX - 1},
+        {GTID_MYSQL, A ":1-9223372036854775806", A ":1-9223372036854775806",
+         (uint64_t)INT64_MAX - 1},
         {GTID_MYSQL, A ":backup:1-3", A ":backup:1-3", 3},
         {GTID_MYSQL, A ":1-5:backup:1-3", A ":1-5:backup:1-3", 8},
         {GTID_MYSQL, A ":1-5:Backup:1-3:5:a_1:7:9", A ":1-5:a_1:7:9:backup:1-3:5", 11},
         {GTID_MYSQL, A ":tag:2," A ":tag:1:1", A ":tag:1-2", 2},
         {GTID_MYSQL, A ":_:1," B ":_:1", A ":_:1," B ":_:1", 2},
-        {GTID_MYSQL, A ":a1234567890123456789012345678901:1", A ":a1234567890123456789012345678901:1", 1},
+        {GTID_MYSQL, A ":a1234567890123456789012345678901:1",
+         A ":a1234567890123456789012345678901:1", 1},
         {GTID_MARIADB, "", "", 0},
         {GTID_MARIADB, "0-1-270", "0-1-270", 1},
         {GTID_MARIADB, "7-2-3,0-1-270, 1-1-3", "0-1-270,1-1-3,7-2-3", 3},
-        {GTID_MARIADB, "4294967295-4294967295-18446744073709551615", "4294967295-4294967295-18446744073709551615", 1},
+        {GTID_MARIADB, "4294967295-4294967295-18446744073709551615",
+         "4294967295-4294967295-18446744073709551615", 1},
     };
 
     (void)state;
@@ -107,8 +111,7 @@ static void test_refused(void **state)
         {GTID_MYSQL, A ":5-3", "not a GTID set at byte 40: a range ends before it begins"},
         {GTID_MYSQL, A ":1-9223372036854775807",
          "not a GTID set at byte 58: a number is out of range"},
-        {GTID_MYSQL, A ":18446744073709551616",
-         "not a GTID set at byte 56: a number is too large"},
+        {GTID_MYSQL, A ":18446744073709551616", "not a GTID set at byte 56: a number is too large"},
         {GTID_MYSQL, A ":1;", "not a GTID set at byte 38: a comma is missing"},
         {GTID_MYSQL, A ":tag", "not a GTID set at byte 40: a tag has no range"},
         {GTID_MYSQL, A ":tag:", "not a GTID set at byte 41: a number is missing"},
@@ -117,8 +120,10 @@ static void test_refused(void **state)
          "not a GTID set at byte 69: a tag has 32 characters at most"},
         {GTID_MARIADB, "0-1", "not a GTID position at byte 3: a dash is missing"},
         {GTID_MARIADB, "0-1-", "not a GTID position at byte 4: a number is missing"},
-        {GTID_MARIADB, "4294967296-1-1", "not a GTID position at byte 10: a number is out of range"},
-        {GTID_MARIADB, "0-4294967296-1", "not a GTID position at byte 12: a number is out of range"},
+        {GTID_MARIADB, "4294967296-1-1",
+         "not a GTID position at byte 10: a number is out of range"},
+        {GTID_MARIADB, "0-4294967296-1",
+         "not a GTID position at byte 12: a number is out of range"},
         {GTID_MARIADB, "0-1-18446744073709551616",
          "not a GTID position at byte 23: a number is too large"},
         {GTID_MARIADB, "0-1-1 0-2-2", "not a GTID position at byte 6: a comma is missing"},
@@ -167,7 +172,8 @@ static void test_hostile(void **state)
 
 static void test_count_is_bounded(void **state)
 {
-    GtidSet *set = parsed(GTID_MYSQL, A ":1-9223372036854775806:a:1-9223372036854775806:b:1-9223372036854775806");
+    GtidSet *set = parsed(GTID_MYSQL, A
+                          ":1-9223372036854775806:a:1-9223372036854775806:b:1-9223372036854775806");
 
     (void)state;
     assert_true(gtid_set_count(set) == UINT64_MAX);
@@ -183,7 +189,8 @@ static void test_one(void **state)
         {GTID_MYSQL, A ":5", A ":5"},
         {GTID_MYSQL, A ":Tag:9223372036854775806", A ":tag:9223372036854775806"},
         {GTID_MARIADB, "0-1-270", "0-1-270"},
-        {GTID_MARIADB, "4294967295-4294967295-18446744073709551615", "4294967295-4294967295-18446744073709551615"},
+        {GTID_MARIADB, "4294967295-4294967295-18446744073709551615",
+         "4294967295-4294967295-18446744073709551615"},
     };
     static const struct {
         GtidFlavor flavor;
@@ -228,12 +235,14 @@ static void test_operations(void **state)
         {GTID_MYSQL, A ":1-5:9", A ":5-9", A ":1-9", A ":1-4", GTID_APART, true},
         {GTID_MYSQL, A ":1-5", B ":1-5", A ":1-5," B ":1-5", A ":1-5", GTID_APART, false},
         {GTID_MYSQL, A ":1-5", A ":t:1-5", A ":1-5:t:1-5", A ":1-5", GTID_APART, false},
-        {GTID_MYSQL, A ":1-5:t:1-9," B ":1", A ":t:2:4:6", A ":1-5:t:1-9," B ":1", A ":1-5:t:1:3:5:7-9," B ":1", GTID_AFTER, true},
+        {GTID_MYSQL, A ":1-5:t:1-9," B ":1", A ":t:2:4:6", A ":1-5:t:1-9," B ":1",
+         A ":1-5:t:1:3:5:7-9," B ":1", GTID_AFTER, true},
         {GTID_MYSQL, A ":1-3:7-9", A ":1-9", A ":1-9", "", GTID_BEFORE, true},
         {GTID_MARIADB, "0-1-5", "0-1-5", "0-1-5", "", GTID_EQUAL, true},
         {GTID_MARIADB, "0-1-5", "0-2-7", "0-2-7", "", GTID_BEFORE, true},
         {GTID_MARIADB, "0-1-5,1-1-1", "0-2-4", "0-1-5,1-1-1", "0-1-5,1-1-1", GTID_AFTER, true},
-        {GTID_MARIADB, "0-1-5,1-1-1", "0-1-5,2-1-1", "0-1-5,1-1-1,2-1-1", "1-1-1", GTID_APART, true},
+        {GTID_MARIADB, "0-1-5,1-1-1", "0-1-5,2-1-1", "0-1-5,1-1-1,2-1-1", "1-1-1", GTID_APART,
+         true},
         {GTID_MARIADB, "3-1-5", "1-1-5", "1-1-5,3-1-5", "3-1-5", GTID_APART, false},
         {GTID_MARIADB, "", "1-1-5", "1-1-5", "", GTID_BEFORE, false},
     };
@@ -420,7 +429,8 @@ static void check_pair(const Model *a, const Model *b)
 {
     Model both = *a, rest = *a;
     bool overlaps = false;
-    GtidSet *x = set_from_text(a), *y = set_from_text(b), *u = gtid_set_copy(x), *s = gtid_set_copy(x);
+    GtidSet *x = set_from_text(a), *y = set_from_text(b), *u = gtid_set_copy(x),
+            *s = gtid_set_copy(x);
 
     for (unsigned i = 0; i < SOURCES; i++) {
         overlaps |= (a->bits[i] & b->bits[i]) != 0;
@@ -459,9 +469,14 @@ static void test_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),      cmocka_unit_test(test_refused),     cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_one),        cmocka_unit_test(test_count_is_bounded),
-        cmocka_unit_test(test_operations), cmocka_unit_test(test_mariadb_add), cmocka_unit_test(test_model),
+        cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_one),
+        cmocka_unit_test(test_count_is_bounded),
+        cmocka_unit_test(test_operations),
+        cmocka_unit_test(test_mariadb_add),
+        cmocka_unit_test(test_model),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

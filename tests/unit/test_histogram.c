@@ -67,7 +67,20 @@ static void test_small_values_are_exact(void **state)
 
 static void test_edges(void **state)
 {
-    static const uint64_t values[] = {0, 1, 31, 32, 33, 63, 64, 65, 1023, 1024, UINT64_MAX / 2, UINT64_MAX / 2 + 1, UINT64_MAX - 1, UINT64_MAX};
+    static const uint64_t values[] = {0,
+                                      1,
+                                      31,
+                                      32,
+                                      33,
+                                      63,
+                                      64,
+                                      65,
+                                      1023,
+                                      1024,
+                                      UINT64_MAX / 2,
+                                      UINT64_MAX / 2 + 1,
+                                      UINT64_MAX - 1,
+                                      UINT64_MAX};
     Histogram h;
 
     (void)state;

@@ -1,26 +1,27 @@
-/* Every message of pgoutput, from bytes written by hand: what comes out, and what is refused and how it says so. */
+/* Every message of pgoutput, from bytes written by hand: what comes out, and what is refused and
+ * how it says so. */
 #include "decoders/pgoutput/pgoutput.h"
 
 #include "tests/unit/kit.h"
 #include "tests/unit/recorder.h"
 
 /* Tables that most cases need: t has a key and two more columns, whole has identity full. */
-#define BEGIN "B q:0x10 q:5 d:7;"
-#define COMMIT "C b:0 q:0x10 q:0x20 q:6;"
-#define COLUMNS "w:3 b:1 s:id d:23 d:-1 b:0 s:a d:25 d:-1 b:0 s:b d:1043 d:14;"
-#define REL_T "R d:100 s:public s:t d " COLUMNS
+#define BEGIN     "B q:0x10 q:5 d:7;"
+#define COMMIT    "C b:0 q:0x10 q:0x20 q:6;"
+#define COLUMNS   "w:3 b:1 s:id d:23 d:-1 b:0 s:a d:25 d:-1 b:0 s:b d:1043 d:14;"
+#define REL_T     "R d:100 s:public s:t d " COLUMNS
 #define REL_WHOLE "R d:101 s:public s:whole f w:2 b:1 s:a d:25 d:-1 b:1 s:b d:25 d:-1;"
 #define REL_INDEX "R d:102 s:app s:idx i w:3 b:0 s:c d:25 d:-1 b:1 s:k d:23 d:-1 b:1 s:l d:23 d:-1;"
-#define OPEN BEGIN REL_T REL_WHOLE REL_INDEX
-#define STREAM "S d:9 b:1;"
-#define STREAM_T "R d:9 d:100 s:public s:t d " COLUMNS
+#define OPEN      BEGIN REL_T REL_WHOLE REL_INDEX
+#define STREAM    "S d:9 b:1;"
+#define STREAM_T  "R d:9 d:100 s:public s:t d " COLUMNS
 
-#define SAID_BEGIN "begin xid=7 commit=0/10 time=946684800000005\n"
+#define SAID_BEGIN  "begin xid=7 commit=0/10 time=946684800000005\n"
 #define SAID_COMMIT "commit at=0/10 end=0/20 time=946684800000006\n"
-#define SAID_T "relation 100 public.t d (id! 23, a 25, b 1043 14)\n"
-#define SAID_WHOLE "relation 101 public.whole f (a! 25, b! 25)\n"
-#define SAID_INDEX "relation 102 app.idx i (c 25, k! 23, l! 23)\n"
-#define SAID_OPEN SAID_BEGIN SAID_T SAID_WHOLE SAID_INDEX
+#define SAID_T      "relation 100 public.t d (id! 23, a 25, b 1043 14)\n"
+#define SAID_WHOLE  "relation 101 public.whole f (a! 25, b! 25)\n"
+#define SAID_INDEX  "relation 102 app.idx i (c 25, k! 23, l! 23)\n"
+#define SAID_OPEN   SAID_BEGIN SAID_T SAID_WHOLE SAID_INDEX
 
 static const struct {
     const char *name;
@@ -33,48 +34,64 @@ static const struct {
      "begin xid=4294967295 commit=FEDCBA98/76543210 time=946684800000000\n"},
     {"origin", BEGIN "O q:1 s:elsewhere;" COMMIT, SAID_BEGIN "origin 'elsewhere'\n" SAID_COMMIT},
     {"relation", BEGIN REL_T, SAID_BEGIN SAID_T},
-    {"relation without columns", BEGIN "R d:5 s:public s:none n w:0", SAID_BEGIN "relation 5 public.none n ()\n"},
-    {"relation in pg_catalog", BEGIN "R d:5 s: s:x d w:0", SAID_BEGIN "relation 5 pg_catalog.x d ()\n"},
+    {"relation without columns", BEGIN "R d:5 s:public s:none n w:0",
+     SAID_BEGIN "relation 5 public.none n ()\n"},
+    {"relation in pg_catalog", BEGIN "R d:5 s: s:x d w:0",
+     SAID_BEGIN "relation 5 pg_catalog.x d ()\n"},
     {"type", BEGIN "Y d:16390 s:public s:mood;" COMMIT, SAID_BEGIN SAID_COMMIT},
     {"insert", OPEN "I d:100 N w:3 t r:1 t r: n", SAID_OPEN "insert public.t new=('1','',null)\n"},
     {"insert, binary", OPEN "I d:100 N w:3 b r:1 b r:x t r:y",
      SAID_OPEN "insert public.t new=(bin:'1',bin:'x','y')\n"},
-    {"update, key the same", OPEN "U d:100 N w:3 t r:1 u n", SAID_OPEN "update public.t new=('1',unchanged,null)\n"},
-    {"update, key changed: what isn't of the key is not NULL", OPEN "U d:100 K w:3 t r:1 n n N w:3 t r:2 u t r:x",
+    {"update, key the same", OPEN "U d:100 N w:3 t r:1 u n",
+     SAID_OPEN "update public.t new=('1',unchanged,null)\n"},
+    {"update, key changed: what isn't of the key is not NULL",
+     OPEN "U d:100 K w:3 t r:1 n n N w:3 t r:2 u t r:x",
      SAID_OPEN "update public.t key=('1',absent,absent) new=('2',unchanged,'x')\n"},
     {"update, an old key tells an unchanged value", OPEN "U d:100 K w:3 t r:1 n n N w:3 u n n",
      SAID_OPEN "update public.t key=('1',absent,absent) new=('1',null,null)\n"},
-    {"update, full: the old row tells an unchanged value", OPEN "U d:101 O w:2 t r:long n N w:2 u t r:x",
+    {"update, full: the old row tells an unchanged value",
+     OPEN "U d:101 O w:2 t r:long n N w:2 u t r:x",
      SAID_OPEN "update public.whole old=('long',null) new=('long','x')\n"},
     {"update, full: NULL is NULL", OPEN "U d:101 O w:2 n n N w:2 u u",
      SAID_OPEN "update public.whole old=(null,null) new=(null,null)\n"},
     {"update, key by index", OPEN "U d:102 K w:3 n t r:1 t r:2 N w:3 n t r:1 t r:3",
      SAID_OPEN "update app.idx key=(absent,'1','2') new=(null,'1','3')\n"},
-    {"delete by key", OPEN "D d:100 K w:3 t r:1 n n", SAID_OPEN "delete public.t key=('1',absent,absent)\n"},
+    {"delete by key", OPEN "D d:100 K w:3 t r:1 n n",
+     SAID_OPEN "delete public.t key=('1',absent,absent)\n"},
     {"delete by key, whatever the rest says", OPEN "D d:100 K w:3 t r:1 t r:x b r:y",
      SAID_OPEN "delete public.t key=('1',absent,absent)\n"},
-    {"delete, full", OPEN "D d:101 O w:2 t r:1 n", SAID_OPEN "delete public.whole old=('1',null)\n"},
+    {"delete, full", OPEN "D d:101 O w:2 t r:1 n",
+     SAID_OPEN "delete public.whole old=('1',null)\n"},
     {"truncate", OPEN "T d:1 b:0 d:100", SAID_OPEN "truncate public.t\n"},
-    {"truncate, everything", OPEN "T d:2 b:3 d:101 d:100", SAID_OPEN "truncate public.whole public.t cascade restart\n"},
+    {"truncate, everything", OPEN "T d:2 b:3 d:101 d:100",
+     SAID_OPEN "truncate public.whole public.t cascade restart\n"},
     {"truncate, cascade", OPEN "T d:1 b:1 d:100", SAID_OPEN "truncate public.t cascade\n"},
     {"truncate, restart", OPEN "T d:1 b:2 d:100", SAID_OPEN "truncate public.t restart\n"},
-    {"message inside", BEGIN "M b:1 q:0x11 s:prefix r:content", SAID_BEGIN "message 'prefix' 'content'\n"},
+    {"message inside", BEGIN "M b:1 q:0x11 s:prefix r:content",
+     SAID_BEGIN "message 'prefix' 'content'\n"},
     {"message outside", "M b:0 q:0x11 s:prefix r:", "outside message at=0/11 'prefix' ''\n"},
-    {"message that isn't the transaction's", BEGIN "M b:0 q:0x11 s:p r:c", SAID_BEGIN "outside message at=0/11 'p' 'c'\n"},
+    {"message that isn't the transaction's", BEGIN "M b:0 q:0x11 s:p r:c",
+     SAID_BEGIN "outside message at=0/11 'p' 'c'\n"},
     {"stream",
-     STREAM "O q:1 s:elsewhere;" STREAM_T "Y d:9 d:16390 s:public s:mood; I d:9 d:100 N w:3 t r:1 n n; "
-            "U d:10 d:100 N w:3 t r:1 n n; D d:10 d:100 K w:3 t r:1 n n; T d:9 d:1 b:0 d:100; M d:9 b:1 q:1 s:p r:c; E;"
-            "S d:9 b:0; E; A d:9 d:10; c d:9 b:0 q:0x10 q:0x20 q:6; A d:11 d:11",
-     "stream start xid=9 first\norigin 'elsewhere'\n" SAID_T "insert in=9 public.t new=('1',null,null)\n"
+     STREAM
+     "O q:1 s:elsewhere;" STREAM_T "Y d:9 d:16390 s:public s:mood; I d:9 d:100 N w:3 t r:1 n n; "
+     "U d:10 d:100 N w:3 t r:1 n n; D d:10 d:100 K w:3 t r:1 n n; T d:9 d:1 b:0 d:100; M d:9 b:1 q:1 s:p r:c; E;"
+     "S d:9 b:0; E; A d:9 d:10; c d:9 b:0 q:0x10 q:0x20 q:6; A d:11 d:11",
+     "stream start xid=9 first\norigin 'elsewhere'\n" SAID_T
+     "insert in=9 public.t new=('1',null,null)\n"
      "update in=10 public.t new=('1',null,null)\n"
      "delete in=10 public.t key=('1',absent,absent)\n"
      "truncate in=9 public.t\nmessage in=9 'p' 'c'\nstream stop\nstream start xid=9\nstream stop\n"
      "stream abort xid=9 subxid=10\nstream commit xid=9 at=0/10 end=0/20 time=946684800000006\n"
      "stream abort xid=11 subxid=11\n"},
-    {"what a stream block described is known outside", STREAM STREAM_T "E;" BEGIN "I d:100 N w:3 n n n",
-     "stream start xid=9 first\n" SAID_T "stream stop\n" SAID_BEGIN "insert public.t new=(null,null,null)\n"},
-    {"a changed table", OPEN "I d:100 N w:3 n n n; R d:100 s:public s:t d w:1 b:1 s:b d:25 d:-1; I d:100 N w:1 t r:x",
-     SAID_OPEN "insert public.t new=(null,null,null)\nrelation 100 public.t d (b! 25)\ninsert public.t new=('x')\n"},
+    {"what a stream block described is known outside",
+     STREAM STREAM_T "E;" BEGIN "I d:100 N w:3 n n n",
+     "stream start xid=9 first\n" SAID_T "stream stop\n" SAID_BEGIN
+     "insert public.t new=(null,null,null)\n"},
+    {"a changed table",
+     OPEN "I d:100 N w:3 n n n; R d:100 s:public s:t d w:1 b:1 s:b d:25 d:-1; I d:100 N w:1 t r:x",
+     SAID_OPEN
+     "insert public.t new=(null,null,null)\nrelation 100 public.t d (b! 25)\ninsert public.t new=('x')\n"},
     {"a table described again is no new one", OPEN REL_T "I d:100 N w:3 n n n",
      SAID_OPEN "insert public.t new=(null,null,null)\n"},
 };
@@ -246,15 +263,20 @@ static const struct {
     {2, "B q:0 q:5 d:7", "BEGIN: final LSN at byte 9 of 21: is 0/0"},
     {2, "B q:1 q:0x7FFFFFFFFFFFFFFF d:7", "BEGIN: commit time at byte 17 of 21: out of range"},
     {2, "B q:1 b:1", "BEGIN: commit time does not fit at byte 9 of 10"},
-    {2, BEGIN "C b:1 q:0x10 q:0x20 q:6", "COMMIT: flags at byte 2 of 26: has bits that nobody knows"},
+    {2, BEGIN "C b:1 q:0x10 q:0x20 q:6",
+     "COMMIT: flags at byte 2 of 26: has bits that nobody knows"},
     {2, BEGIN "C b:0 q:0 q:0x20 q:6", "COMMIT: commit LSN at byte 10 of 26: is 0/0"},
-    {2, BEGIN "C b:0 q:0x10 q:0x10 q:6", "COMMIT: end LSN at byte 18 of 26: is not behind the commit LSN"},
+    {2, BEGIN "C b:0 q:0x10 q:0x10 q:6",
+     "COMMIT: end LSN at byte 18 of 26: is not behind the commit LSN"},
     {2, BEGIN "C b:0 q:0x11 q:0x20 q:6", "COMMIT: the commit LSN is 0/11, its BEGIN said 0/10"},
-    {2, "c d:9 b:2 q:0x11 q:0x20 q:6", "STREAM COMMIT: flags at byte 6 of 30: has bits that nobody knows"},
+    {2, "c d:9 b:2 q:0x11 q:0x20 q:6",
+     "STREAM COMMIT: flags at byte 6 of 30: has bits that nobody knows"},
     {2, "S d:9 b:2", "STREAM START: first segment at byte 6 of 6: is neither 0 nor 1"},
     {2, BEGIN REL_T "I d:100 N w:3 n n n; O q:1 s:x", "ORIGIN: can't come behind a change"},
-    {2, BEGIN "R d:5 s:public s:x q w:0", "RELATION: replica identity at byte 15 of 17: is none of d, n, f, i"},
-    {2, BEGIN "R d:5 s:public s:x b:0 w:0", "RELATION: replica identity at byte 15 of 17: is none of d, n, f, i"},
+    {2, BEGIN "R d:5 s:public s:x q w:0",
+     "RELATION: replica identity at byte 15 of 17: is none of d, n, f, i"},
+    {2, BEGIN "R d:5 s:public s:x b:0 w:0",
+     "RELATION: replica identity at byte 15 of 17: is none of d, n, f, i"},
     {2, BEGIN "R d:5 s:public s:x d w:1 b:2 s:a d:1 d:1",
      "RELATION: column flags at byte 20 of 28: has bits that nobody knows"},
     {2, BEGIN "R d:5 s:public s:x d w:0xFFFF b:1 s:a d:1 d:1",
@@ -270,20 +292,29 @@ static const struct {
     {2, OPEN "D d:100 N w:0", "DELETE: row marker at byte 6 of 8: is none of K, O"},
     {2, OPEN "I d:100 N w:2 n n", "INSERT: the new row has 2 columns, relation public.t has 3"},
     {2, OPEN "I d:100 N w:4 n n n n", "INSERT: the new row has 4 columns, relation public.t has 3"},
-    {2, OPEN "U d:100 K w:1 n N w:3 n n n", "UPDATE: the old row has 1 columns, relation public.t has 3"},
+    {2, OPEN "U d:100 K w:1 n N w:3 n n n",
+     "UPDATE: the old row has 1 columns, relation public.t has 3"},
     {2, OPEN "D d:100 K w:1 n", "DELETE: the old row has 1 columns, relation public.t has 3"},
     {2, OPEN "I d:100 N w:0xFFFF n n n",
      "INSERT: column count of the new row at byte 8 of 11: more than the message can hold"},
-    {2, OPEN "I d:100 N w:3 n x n", "INSERT: column kind of the new row at byte 10 of 11: is none of n, u, t, b"},
-    {2, OPEN "I d:100 N w:3 n n t w:1", "INSERT: column length of the new row does not fit at byte 11 of 13"},
-    {2, OPEN "I d:100 N w:3 n n t d:0xFFFFFFFF", "INSERT: column value of the new row does not fit at byte 15 of 15"},
-    {2, OPEN "D d:100 K w:3 t d:9 n n", "DELETE: column value of the old row does not fit at byte 13 of 15"},
-    {2, OPEN "I d:100 N w:3 n u n", "INSERT: column a of the new row of public.t is marked unchanged"},
-    {2, OPEN "D d:101 O w:2 n u", "DELETE: column b of the old row of public.whole is marked unchanged"},
-    {2, OPEN "U d:101 O w:2 u n N w:2 n n", "UPDATE: column a of the old row of public.whole is marked unchanged"},
+    {2, OPEN "I d:100 N w:3 n x n",
+     "INSERT: column kind of the new row at byte 10 of 11: is none of n, u, t, b"},
+    {2, OPEN "I d:100 N w:3 n n t w:1",
+     "INSERT: column length of the new row does not fit at byte 11 of 13"},
+    {2, OPEN "I d:100 N w:3 n n t d:0xFFFFFFFF",
+     "INSERT: column value of the new row does not fit at byte 15 of 15"},
+    {2, OPEN "D d:100 K w:3 t d:9 n n",
+     "DELETE: column value of the old row does not fit at byte 13 of 15"},
+    {2, OPEN "I d:100 N w:3 n u n",
+     "INSERT: column a of the new row of public.t is marked unchanged"},
+    {2, OPEN "D d:101 O w:2 n u",
+     "DELETE: column b of the old row of public.whole is marked unchanged"},
+    {2, OPEN "U d:101 O w:2 u n N w:2 n n",
+     "UPDATE: column a of the old row of public.whole is marked unchanged"},
     {2, OPEN "T d:0 b:0", "TRUNCATE: relation count at byte 6 of 6: is 0"},
     {2, OPEN "T d:1 b:4 d:100", "TRUNCATE: options at byte 6 of 10: has bits that nobody knows"},
-    {2, OPEN "T d:0xFFFFFFFF b:0 d:100", "TRUNCATE: relation count at byte 6 of 10: more than the message can hold"},
+    {2, OPEN "T d:0xFFFFFFFF b:0 d:100",
+     "TRUNCATE: relation count at byte 6 of 10: more than the message can hold"},
     {2, BEGIN "M b:2 q:1 s:p r:c", "MESSAGE: flags at byte 17 of 17: has bits that nobody knows"},
     {2, "M b:1 q:1 s:p r:c", "MESSAGE: a transactional one can't come outside a transaction"},
     {2, "M b:0 q:1 s:p d:0x80000000 c", "MESSAGE: content does not fit at byte 16 of 17"},
@@ -328,22 +359,27 @@ static void test_places(void **state)
         {"MESSAGE", "M b:0 q:1 s:p r:c", "M d:9 b:0 q:1 s:p r:c", true, true, true},
         {"STREAM START", STREAM, STREAM, true, false, false},
         {"STREAM STOP", "E", "E", false, false, true},
-        {"STREAM COMMIT", "c d:9 b:0 q:0x10 q:0x20 q:6", "c d:9 b:0 q:0x10 q:0x20 q:6", true, false, false},
+        {"STREAM COMMIT", "c d:9 b:0 q:0x10 q:0x20 q:6", "c d:9 b:0 q:0x10 q:0x20 q:6", true, false,
+         false},
         {"STREAM ABORT", "A d:9 d:9", "A d:9 d:9", true, false, false},
     };
-    static const char *const before[] = {BEGIN REL_T COMMIT, BEGIN REL_T, BEGIN REL_T COMMIT STREAM};
-    static const char *const places[] = {"outside a transaction", "inside a transaction", "inside a stream block"};
+    static const char *const before[] = {BEGIN REL_T COMMIT, BEGIN REL_T,
+                                         BEGIN REL_T COMMIT STREAM};
+    static const char *const places[] = {"outside a transaction", "inside a transaction",
+                                         "inside a stream block"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rules) * 3; i++) {
         size_t rule = i / 3, place = i % 3;
-        bool legal = ((const bool[]){rules[rule].outside, rules[rule].inside, rules[rule].block})[place];
+        bool legal =
+            ((const bool[]){rules[rule].outside, rules[rule].inside, rules[rule].block})[place];
         char want[128];
         Case c;
 
         case_init(&c, 2);
         must(&c, before[place]);
-        snprintf(want, sizeof(want), "pgoutput decoder: %s: can't come %s", rules[rule].name, places[place]);
+        snprintf(want, sizeof(want), "pgoutput decoder: %s: can't come %s", rules[rule].name,
+                 places[place]);
         if (case_all(&c, place == 2 ? rules[rule].streamed : rules[rule].plain) != legal)
             fail_msg("%s %s: %s", rules[rule].name, places[place], c.err.text);
         if (!legal)
@@ -360,7 +396,8 @@ static void test_stray_stream_abort(void **state)
     (void)state;
     case_init(&c, 1);
     must(&c, "A d:9 d:9;" BEGIN COMMIT);
-    assert_string_equal(buf_str(&c.rec.text), "stream abort xid=9 subxid=9\n" SAID_BEGIN SAID_COMMIT);
+    assert_string_equal(buf_str(&c.rec.text),
+                        "stream abort xid=9 subxid=9\n" SAID_BEGIN SAID_COMMIT);
     case_fini(&c);
 }
 
@@ -441,7 +478,8 @@ static void test_restart(void **state)
     assert_false(pgoutput_in_stream(c.decoder));
     must(&c, BEGIN);
     assert_false(case_all(&c, "I d:100 N w:3 n n n"));
-    assert_string_equal(c.err.text, "pgoutput decoder: INSERT: relation id 100 was never described");
+    assert_string_equal(c.err.text,
+                        "pgoutput decoder: INSERT: relation id 100 was never described");
     must(&c, REL_T "I d:100 N w:3 n n n;" COMMIT);
     assert_ptr_not_equal(before, c.rec.last_relation);
     assert_string_equal(before->name, "t");
@@ -463,7 +501,8 @@ static void test_many_relations(void **state)
         AUTO_BUF m;
 
         buf_init(&m, MIB(1));
-        snprintf(words, sizeof(words), i < 500 ? "R d:%u s:public s:t d w:1 b:1 s:a d:23 d:-1" : "I d:%u N w:1 n",
+        snprintf(words, sizeof(words),
+                 i < 500 ? "R d:%u s:public s:t d w:1 b:1 s:a d:23 d:-1" : "I d:%u N w:1 n",
                  i % 500);
         (void)kit_put_words(&m, words);
         blocks[i] = kit_exact(buf_span(&m));
@@ -483,7 +522,8 @@ static bool spooled(Case *c, const char *message, bool with_xid)
 
     buf_init(&m, MIB(1));
     (void)kit_put_words(&m, message);
-    return pgoutput_decode_spooled(c->decoder, case_keep(c, buf_span(&m)), with_xid, &c->arena, &sink, &c->err);
+    return pgoutput_decode_spooled(c->decoder, case_keep(c, buf_span(&m)), with_xid, &c->arena,
+                                   &sink, &c->err);
 }
 
 static void test_spooled(void **state)
@@ -504,11 +544,12 @@ static void test_spooled(void **state)
     assert_true(spooled(&c, "T d:9 d:1 b:0 d:101", true));
     assert_true(spooled(&c, "D d:9 d:101 O w:2 n n", true));
     assert_true(spooled(&c, "U d:101 O w:2 t r:1 n N w:2 u n", false));
-    assert_string_equal(buf_str(&c.rec.text),
-                        "origin 'elsewhere'\n" SAID_T "insert in=9 public.t new=('1',null,null)\n"
-                        "insert public.t new=('2',null,null)\nmessage 'p' 'c'\nmessage in=9 'p' 'c'\norigin 'again'\n" SAID_WHOLE
-                        "truncate in=9 public.whole\ndelete in=9 public.whole old=(null,null)\n"
-                        "update public.whole old=('1',null) new=('1',null)\n");
+    assert_string_equal(
+        buf_str(&c.rec.text),
+        "origin 'elsewhere'\n" SAID_T "insert in=9 public.t new=('1',null,null)\n"
+        "insert public.t new=('2',null,null)\nmessage 'p' 'c'\nmessage in=9 'p' 'c'\norigin 'again'\n" SAID_WHOLE
+        "truncate in=9 public.whole\ndelete in=9 public.whole old=(null,null)\n"
+        "update public.whole old=('1',null) new=('1',null)\n");
     assert_false(pgoutput_in_stream(c.decoder));
     must(&c, BEGIN "O q:1 s:x;" COMMIT); /* the live stream was not moved */
     case_fini(&c);

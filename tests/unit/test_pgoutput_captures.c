@@ -111,11 +111,10 @@ static void fold(Buf *out, const char *lines)
 }
 
 /* What the workload's first half must give, by hand. BIG is 300 times 0123456789. */
-#define BIG "0123456789...3000"
+#define BIG   "0123456789...3000"
 #define PLAIN "relation public.plain d (id! 23, v 25, m, n 1700 655366, b 17)\n"
 static const char small_text[] =
-    "begin\n" PLAIN
-    "insert public.plain new=('1','one','happy','1.50','\\x00ff')\n"
+    "begin\n" PLAIN "insert public.plain new=('1','one','happy','1.50','\\x00ff')\n"
     "insert public.plain new=('2',null,null,null,null)\n"
     "insert public.plain new=('3','','sad','-0.01','\\x')\n"
     "update public.plain new=('1','eins','happy','1.50','\\x00ff')\n"
@@ -190,8 +189,9 @@ static const char *const small_binary_rows[] = {
     "new=(bin:'kkkkkkkkkk...2600',bin:'\\00\\00\\00\\02')\n",
 };
 
-/* Its second half: 600 rows; 3 updates in a subtransaction that stays; a subtransaction of 600 rows rolled back, of
- * which 272 had been sent; 597 deletes. Then 600 rows rolled back, of which 437 had been sent. */
+/* Its second half: 600 rows; 3 updates in a subtransaction that stays; a subtransaction of 600 rows
+ * rolled back, of which 272 had been sent; 597 deletes. Then 600 rows rolled back, of which 437 had
+ * been sent. */
 static const char streamed_folded[] =
     "1 stream start first\n1 relation public.bulk d (id! 23, v 25)\n437 insert in stream public.bulk\n1 stream stop\n"
     "1 stream start\n163 insert in stream public.bulk\n3 update in stream public.bulk\n"
@@ -303,7 +303,8 @@ static void refuse_cuts(Run *run, Span message)
     assert_int_equal(run->rec.events, events);
 }
 
-/* Every message cut anywhere is refused, and a refused message leaves no trace: the whole one still decodes. */
+/* Every message cut anywhere is refused, and a refused message leaves no trace: the whole one still
+ * decodes. */
 static void test_cut_anywhere(void **state)
 {
     static const struct {
@@ -326,10 +327,8 @@ static void test_cut_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_v1_text),
-        cmocka_unit_test(test_v1_binary),
-        cmocka_unit_test(test_v2_text),
-        cmocka_unit_test(test_v2_binary),
+        cmocka_unit_test(test_v1_text),      cmocka_unit_test(test_v1_binary),
+        cmocka_unit_test(test_v2_text),      cmocka_unit_test(test_v2_binary),
         cmocka_unit_test(test_cut_anywhere),
     };
 

@@ -32,9 +32,9 @@ static void test_lsn(void **state)
 
 static void test_lsn_refused(void **state)
 {
-    static const char *const bad[] = {"",     "/",     "0",         "0/",          "/0",   "0/0 ",           " 0/0",
-                                      "0//0", "0/0/0", "0x1/2",     "000000000/1", "1/G",  "1/000000000",    "-1/2",
-                                      "1/-2", "+1/2",  "100000000/0"};
+    static const char *const bad[] = {
+        "",      "/",           "0",   "0/",          "/0",   "0/0 ", " 0/0", "0//0",       "0/0/0",
+        "0x1/2", "000000000/1", "1/G", "1/000000000", "-1/2", "1/-2", "+1/2", "100000000/0"};
     uint64_t lsn;
     Err err = ERR_INIT;
 
@@ -45,7 +45,8 @@ static void test_lsn_refused(void **state)
         assert_false(lsn_parse(span_str(bad[i]), &lsn, &err));
         snprintf(want, sizeof(want), "\"%s\" is not an LSN", bad[i]);
         assert_string_equal(err.text, want);
-        assert_string_equal(err.hint, "an LSN looks like 16/B374D848, as printed by pg_current_wal_lsn()");
+        assert_string_equal(err.hint,
+                            "an LSN looks like 16/B374D848, as printed by pg_current_wal_lsn()");
         assert_int_equal(err.kind, ERR_USAGE);
     }
     assert_false(lsn_parse(SPAN_NONE, &lsn, &err));
@@ -53,8 +54,14 @@ static void test_lsn_refused(void **state)
 
 static void test_compare(void **state)
 {
-    static const Position rising[] = {{0, 0},       {0, 1},       {0, UINT64_MAX},     {1, 0},
-                                      {1, 1},       {999999, 4},  {1000000, 4},        {1000000, (uint64_t)5 << 32},
+    static const Position rising[] = {{0, 0},
+                                      {0, 1},
+                                      {0, UINT64_MAX},
+                                      {1, 0},
+                                      {1, 1},
+                                      {999999, 4},
+                                      {1000000, 4},
+                                      {1000000, (uint64_t)5 << 32},
                                       {UINT64_MAX, UINT64_MAX}};
 
     (void)state;
@@ -83,11 +90,14 @@ static void test_binlog(void **state)
         uint64_t file, at;
     } good[] = {
         {"mysql-bin.000042:1234", "mysql-bin", "mysql-bin.000042:1234", 42, 1234},
-        {"mysql-bin-changelog.999999:4", "mysql-bin-changelog", "mysql-bin-changelog.999999:4", 999999, 4},
-        {"mysql-bin-changelog.1000000:4", "mysql-bin-changelog", "mysql-bin-changelog.1000000:4", 1000000, 4},
+        {"mysql-bin-changelog.999999:4", "mysql-bin-changelog", "mysql-bin-changelog.999999:4",
+         999999, 4},
+        {"mysql-bin-changelog.1000000:4", "mysql-bin-changelog", "mysql-bin-changelog.1000000:4",
+         1000000, 4},
         {"a.b.c.000001:99", "a.b.c", "a.b.c.000001:99", 1, 99},
         {"b.1:4", "b", "b.000001:4", 1, 4},
-        {"bin.000001:18446744073709551615", "bin", "bin.000001:18446744073709551615", 1, UINT64_MAX},
+        {"bin.000001:18446744073709551615", "bin", "bin.000001:18446744073709551615", 1,
+         UINT64_MAX},
         {" bin.000001 : 77 ", "bin", "bin.000001:77", 1, 77},
         {"bin.000001 77", "bin", "bin.000001:77", 1, 77},
         {"bin.000001, 77", "bin", "bin.000001:77", 1, 77},
@@ -114,11 +124,25 @@ static void test_binlog(void **state)
 
 static void test_binlog_refused(void **state)
 {
-    static const char *const bad[] = {
-        "",           ":",          "bin",        "bin.000001",          "bin:4",      ".000001:4",
-        "bin.:4",     "bin.x:4",    "bin.1x:4",   "bin.000001:",         "bin.000001:x", "bin.000001:-4",
-        "bin.0:4",    "bin.000000:4", "bin.000001:18446744073709551616", "bin.18446744073709551616:4",
-        "bi n.000001:4", "bin/.1:4", "bin.000001:4:5"};
+    static const char *const bad[] = {"",
+                                      ":",
+                                      "bin",
+                                      "bin.000001",
+                                      "bin:4",
+                                      ".000001:4",
+                                      "bin.:4",
+                                      "bin.x:4",
+                                      "bin.1x:4",
+                                      "bin.000001:",
+                                      "bin.000001:x",
+                                      "bin.000001:-4",
+                                      "bin.0:4",
+                                      "bin.000000:4",
+                                      "bin.000001:18446744073709551616",
+                                      "bin.18446744073709551616:4",
+                                      "bi n.000001:4",
+                                      "bin/.1:4",
+                                      "bin.000001:4:5"};
     BinlogPos pos;
     Err err = ERR_INIT;
 
@@ -131,8 +155,9 @@ static void test_binlog_refused(void **state)
         snprintf(want, sizeof(want), "\"%s\" is not a binlog position", bad[i]);
         assert_string_equal(err.text, want);
         assert_int_equal(err.kind, ERR_USAGE);
-        assert_string_equal(err.hint,
-                            "a binlog position looks like mysql-bin.000042:1234, as printed by SHOW MASTER STATUS");
+        assert_string_equal(
+            err.hint,
+            "a binlog position looks like mysql-bin.000042:1234, as printed by SHOW MASTER STATUS");
     }
     assert_false(binlog_pos_parse(SPAN_NONE, &pos, &err));
     assert_false(binlog_pos_parse(SPAN_LIT("bin.000001:3"), &pos, &err));
@@ -175,8 +200,14 @@ static void test_binlog_file(void **state)
 /* By number, because as text 999999 is behind 1000000. */
 static void test_binlog_compare(void **state)
 {
-    static const char *const rising[] = {"b.000001:4",  "b.000001:5",  "b.000002:4", "b.999999:4",
-                                         "b.999999:99", "b.1000000:4", "b.1000000:18446744073709551615", "b.10000000:4"};
+    static const char *const rising[] = {"b.000001:4",
+                                         "b.000001:5",
+                                         "b.000002:4",
+                                         "b.999999:4",
+                                         "b.999999:99",
+                                         "b.1000000:4",
+                                         "b.1000000:18446744073709551615",
+                                         "b.10000000:4"};
     BinlogPos x, y;
     Err err = ERR_INIT;
     int order;
@@ -192,7 +223,8 @@ static void test_binlog_compare(void **state)
     assert_true(binlog_pos_parse(SPAN_LIT("a.000001:4"), &x, &err));
     assert_true(binlog_pos_parse(SPAN_LIT("b.000001:4"), &y, &err));
     assert_false(binlog_pos_compare(&x, &y, &order, &err));
-    assert_string_equal(err.text, "binlog files a and b are of different series: their positions have no order");
+    assert_string_equal(
+        err.text, "binlog files a and b are of different series: their positions have no order");
     assert_int_equal(err.kind, ERR_FAITHFUL);
 }
 
