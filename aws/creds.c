@@ -421,9 +421,9 @@ static Found from_container(Look *look, AwsKeys *keys, Err *err)
     AUTO_BUF token;
     bool ok;
 
+    buf_init(&token, MOST_TOKEN);
     if (!variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") && !variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"))
         return not_here(look, "container", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI aren't set");
-    buf_init(&token, MOST_TOKEN);
     ok = container_url(look, &request.url, err) && container_token(&token, err);
     if (ok && token.len)
         http_add_header(&request, "Authorization", buf_str(&token));

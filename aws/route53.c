@@ -460,10 +460,10 @@ bool route53_upsert(Aws *aws, const char *zone_id, const Route53Record *record, 
     const XmlNode *root;
     AUTO_BUF xml;
 
+    buf_init(&xml, MOST_BODY);
     if (record->rest)
         return err_fail(err, ERR_AWS, "%s %s has an attribute %s that would be lost by changing it", record->name,
                         record->type, record->rest);
-    buf_init(&xml, MOST_BODY);
     buf_puts(&xml, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
                    "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">"
                    "<ChangeBatch>");

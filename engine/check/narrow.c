@@ -372,13 +372,13 @@ static bool describe_changed(Narrow *n, const RowAt *rows[SIDES], VerifyRow *out
     size_t count = 0;
     AUTO_BUF names;
 
+    buf_init(&names, MIB(1));
     if (!set_key_text(n, SIDE_SOURCE, rows[SIDE_SOURCE], out, err) || !ask_column_hashes(n, rows, res, err))
         return false;
     if (PQntuples(res[0]) == 1 && PQntuples(res[1]) == 1)
         count = differing(table, PQgetvalue(res[0], 0, 0), PQgetvalue(res[1], 0, 0), columns);
     PQclear(res[0]);
     PQclear(res[1]);
-    buf_init(&names, MIB(1));
     for (size_t i = 0; i < count; i++)
         buf_printf(&names, "%s%s", i ? ", " : "", table->columns[columns[i]].name);
     out->columns = arena_strdup(n->arena, buf_str(&names));

@@ -111,10 +111,10 @@ static bool run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *
     AUTO_BUF json;
     bool ok;
 
+    buf_init(&json, MIB(512));
     if (argc != 2 || (!sync && strcmp(argv[1], "check") != 0))
         return command_misused(&cmd_sequences, err);
     arena_init(&arena, 4096);
-    buf_init(&json, MIB(512));
     ok = databases_of(conf->source, conf->target, conf->database, stop, &arena, &list, err);
     for (size_t i = 0; ok && i < list.count; i++)
         ok = run_one(conf, list.names[i], sync, stop, &json, &different, err);

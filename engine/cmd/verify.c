@@ -223,11 +223,11 @@ static bool run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *
     AUTO_BUF json;
     bool ok;
 
+    buf_init(&json, MIB(512));
     (void)argv;
     if (argc > 1)
         return command_misused(&cmd_verify, err);
     arena_init(&arena, 4096);
-    buf_init(&json, MIB(512));
     ok = databases_of(conf->source, conf->target, conf->database, stop, &arena, &list, err);
     for (size_t i = 0; ok && i < list.count; i++)
         ok = verify_one(conf, list.names[i], stop, &json, &all, err);

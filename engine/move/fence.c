@@ -355,6 +355,7 @@ bool fence_mark(Fence *fence, const char *content, uint64_t *end, Err *err)
 {
     AUTO_BUF lsn;
 
+    buf_init(&lsn, 64);
     for (size_t i = 0; i < fence->conf.count; i++) {
         AUTO_RESULT res = pg_rows(&fence->holders[i].side, err,
                                   "select pg_logical_emit_message(true, 'keybridge', $1)", content);
@@ -362,7 +363,6 @@ bool fence_mark(Fence *fence, const char *content, uint64_t *end, Err *err)
         if (!res)
             return err_context(err, "marking the end in %s", fence->holders[i].db.name);
     }
-    buf_init(&lsn, 64);
     return pg_value(&fence->maintenance, &lsn, err, "select pg_current_wal_insert_lsn()", 0, NULL) &&
            lsn_parse(buf_span(&lsn), end, err);
 }

@@ -26,9 +26,9 @@ static bool publish_list(Pg *pg, const char *publication, Err *err)
                               " and n.nspname not in ('pg_catalog', 'information_schema') order by 1, 2");
     AUTO_BUF sql;
 
+    buf_init(&sql, MIB(64));
     if (!res)
         return false;
-    buf_init(&sql, MIB(64));
     buf_puts(&sql, "create publication ");
     pg_put_name(&sql, publication);
     for (int i = 0; i < PQntuples(res); i++) {
@@ -43,6 +43,7 @@ bool origin_publish(Pg *pg, const char *publication, bool ours, bool *all_tables
     bool exists;
     AUTO_BUF sql;
 
+    buf_init(&sql, 4096);
     *all_tables = true;
     if (!publication_exists(pg, publication, &exists, err))
         return false;
@@ -56,7 +57,6 @@ bool origin_publish(Pg *pg, const char *publication, bool ours, bool *all_tables
         *all_tables = res && PQntuples(res) == 1 && PQgetvalue(res, 0, 0)[0] == 't';
         return res != NULL;
     }
-    buf_init(&sql, 4096);
     buf_puts(&sql, "create publication ");
     pg_put_name(&sql, publication);
     buf_puts(&sql, " for all tables");

@@ -140,11 +140,11 @@ static bool run_check(Pg *pg, const Check *check, const char *database, const ch
     AUTO_RESULT res = strstr(check->sql, "$1") ? pg_rows(pg, err, check->sql, param) : pg_rows(pg, err, check->sql);
     AUTO_BUF text;
 
+    buf_init(&text, 65536);
     if (!res)
         return err_context(err, "preflight, %s", check->name);
     if (PQntuples(res) == 0)
         return true;
-    buf_init(&text, 65536);
     buf_printf(&text, "%s: ", check->text);
     for (int i = 0; i < PQntuples(res) && i < NAMES_MOST; i++)
         buf_printf(&text, "%s%s", i ? ", " : "", PQgetvalue(res, i, 0));
@@ -210,9 +210,9 @@ bool preflight_verdict(const Findings *findings, Err *err)
     AUTO_BUF text;
     const char *hint = "";
 
+    buf_init(&text, 65536);
     if (findings->refusals == 0)
         return true;
-    buf_init(&text, 65536);
     for (const Finding *f = findings->first; f; f = f->next) {
         if (f->level != FINDING_REFUSE)
             continue;

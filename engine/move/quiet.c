@@ -89,6 +89,7 @@ static bool still_jobs(Pg *pg, const QuietNote *note, unsigned *count, Err *err)
     AUTO_RESULT res = NULL;
     AUTO_BUF undo;
 
+    buf_init(&undo, MIB(1));
     if (!there || PQgetvalue(there, 0, 0)[0] != 't')
         return there != NULL;
     res = pg_rows(pg, err, "select jobid from cron.job where active order by 1");
@@ -96,7 +97,6 @@ static bool still_jobs(Pg *pg, const QuietNote *note, unsigned *count, Err *err)
         return false;
     if (PQntuples(res) == 0)
         return true;
-    buf_init(&undo, MIB(1));
     buf_puts(&undo, "update cron.job set active = true where jobid in (");
     for (int i = 0; i < PQntuples(res); i++)
         buf_printf(&undo, "%s%s", i ? ", " : "", PQgetvalue(res, i, 0));
@@ -137,9 +137,9 @@ static bool keep_read_only(Pg *pg, const char *database, const QuietNote *note, 
                               database);
     AUTO_BUF undo;
 
+    buf_init(&undo, 4096);
     if (!res)
         return false;
-    buf_init(&undo, 4096);
     buf_puts(&undo, "alter database ");
     pg_put_name(&undo, database);
     if (PQntuples(res) == 0) {

@@ -23,6 +23,6 @@ found=$(for file in $sources; do
     ' "$file"
 done
 # No names of this or that workplace, and no unfinished business without a number.
-grep -nE 'TODO|FIXME|XXX[^X]' $sources | grep -vE '(TODO|FIXME) ?\(?#[0-9]+' || true)
+grep -nE '\b(TODO|FIXME|XXX)\b' $sources | grep -vE '(TODO|FIXME) ?\(?#[0-9]+' || true)
 
 [ -z "$found" ] || { printf '%s\n' "$found"; exit 1; }
