@@ -18,12 +18,14 @@ check() {
 }
 
 fresh() { # file, keybridge config's operand
-    "$keybridge" config "$2" | diff -u "$1" - || { echo "hint: make docs"; return 1; }
+    "$keybridge" config "$2" | diff -u "$1" - | head -20 | grep . && { echo "hint: make docs"; return 1; }
+    return 0
 }
 
 format() {
     # shellcheck disable=SC2046 # a list of files
-    clang-format --dry-run -Werror $(git ls-files '*.c' '*.h')
+    found=$(clang-format --dry-run $(git ls-files '*.c' '*.h') 2>&1 | sed -n 's/^\([^ :]*\):[0-9:]* warning.*/\1/p' | sort | uniq -c)
+    [ -z "$found" ] || { printf '%s\nhint: make format\n' "$found"; return 1; }
 }
 
 scripts() {
