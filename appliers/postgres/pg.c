@@ -172,6 +172,15 @@ static bool fill_params(Params *params, const PQconninfoOption *given, const PgO
     add(params, "application_name", options->application ? options->application : "keybridge");
     if (options->replication)
         add(params, "replication", "database");
+    /* A peer that is gone without a word is noticed within half a minute, not after two hours. */
+    if (!option_of(given, "keepalives_idle"))
+        add(params, "keepalives_idle", "15");
+    if (!option_of(given, "keepalives_interval"))
+        add(params, "keepalives_interval", "5");
+    if (!option_of(given, "keepalives_count"))
+        add(params, "keepalives_count", "3");
+    if (!option_of(given, "tcp_user_timeout"))
+        add(params, "tcp_user_timeout", "30000");
     if (!option_of(given, "connect_timeout"))
         add(params, "connect_timeout", "10");
     if (!option_of(given, "sslmode") && remote && !tls_insecure)

@@ -102,6 +102,18 @@ void *queue_pop(Queue *queue)
     return item;
 }
 
+bool queue_wait(Queue *queue)
+{
+    bool any;
+
+    pthread_mutex_lock(&queue->lock);
+    while (!queue->closed && queue->count == 0)
+        pthread_cond_wait(&queue->filled, &queue->lock);
+    any = queue->count > 0;
+    pthread_mutex_unlock(&queue->lock);
+    return any;
+}
+
 void *queue_try_pop(Queue *queue)
 {
     void *item;

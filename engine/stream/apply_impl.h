@@ -1,0 +1,82 @@
+/* apply_impl.h - what the parts of the writing half share.
+ *
+ * Threads: the router (forms plans), the lanes (write them, one connection each), the watcher (asks the target what is
+ * flushed). One plan is with the lanes while the router prepares the next one.
+ *
+ *   router   pop ─ route, compact ─ wait until the lanes are free ─ publish
+ *   lane     execute its part ─ wait for the others ─ commit (or roll back) ─ the last one to leave finishes the plan
+ */
+#ifndef APPLY_IMPL_H
+#define APPLY_IMPL_H
+
+#include <pthread.h>
+
+#include "engine/stream/apply.h"
+#include "engine/stream/router.h"
+
+typedef struct Lane {
+    Apply *apply;
+    unsigned index;
+    pthread_t thread;
+    bool running;
+    Applier *applier;
+    Position last;       /* what its progress row on the target says; NONE: no row */
+    bool has_it;         /* the batch that is formed again: this lane committed it before the crash */
+    uint64_t seen;       /* generation of the last plan it took part in */
+} Lane;
+
+typedef struct KnownTable KnownTable;
+
+struct Apply {
+    ApplyConf conf; /* its strings are ours */
+    Stop closing;
+    Queue *queue;
+    bool synchronous; /* the target can't say what it has flushed: commits wait */
+
+    pthread_mutex_t lock; /* for everything up to the next line */
+    pthread_cond_t work;  /* for lanes: a plan, an end */
+    pthread_cond_t idle;  /* for the router: the lanes are free */
+    pthread_cond_t agreed; /* for lanes: all have arrived, or it is their turn */
+    Plan *plan;           /* with the lanes */
+    uint64_t generation;
+    unsigned arrived, left, commits;
+    bool any_failed;      /* before the commits */
+    bool tie_broken;      /* by us: a lane waited for another one's lock */
+    uint64_t executing_since; /* mono_ms */
+    Err failure;          /* of the plan: the first one */
+    bool commit_failed;
+    bool router_busy;
+    bool quit;            /* closed, or failed */
+    Err error;
+    Position committed, committed_end, durable_end;
+    ApplyCounters counters;
+    /* -- */
+
+    Lane *lanes;
+    unsigned lane_count;
+    pthread_t router, watcher;
+    bool router_running, watcher_running;
+
+    ApplyProgress progress;    /* partial is the router's: false once the batch was formed again */
+    ApplyProgress opened_with; /* as read; never changes */
+    uint64_t partial_print; /* fingerprint of the batch that must be formed again */
+
+    pthread_mutex_t control_lock; /* for control and tables */
+    Applier *control;
+    KnownTable *tables;  /* by relation serial */
+    KnownTable *retired; /* described again since; plans may still point at them */
+    TableSource table_source;
+};
+
+/* --- apply.c --- */
+void apply_fail(Apply *apply, const Err *err); /* the first one counts; ends everything */
+/* Tables are described again when next asked for. */
+void apply_forget_tables(Apply *apply);
+
+/* --- lane.c --- */
+void *lane_main(void *lane);
+
+/* --- watch.c --- */
+void *watch_main(void *apply);
+
+#endif
