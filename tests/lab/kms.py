@@ -133,6 +133,13 @@ class Kms:
         return {"KeyId": key["Arn"], "DeletionDate": key["DeletionDate"], "KeyState": "PendingDeletion",
                 "PendingWindowInDays": days}
 
+    def GetKeyRotationStatus(self, p, caller):
+        return {"KeyRotationEnabled": self._must(p["KeyId"])["KeyManager"] == "AWS"}
+
+    def ListGrants(self, p, caller):
+        self._must(p["KeyId"])
+        return {"Grants": [], "Truncated": False}
+
     def GetKeyPolicy(self, p, caller):
         self._must(p["KeyId"])
         if p["PolicyName"] != "default":

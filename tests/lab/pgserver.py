@@ -291,7 +291,7 @@ class PgServer:
             return
         pid = self.pid
         _signal(pid, STOP_SIGNAL[mode])
-        _signal(pid, signal.SIGCONT)
+        self.resume()                                           # a paused server couldn't end
         try:
             self._wait_gone(timeout)
         except ServerError:
@@ -309,6 +309,14 @@ class PgServer:
             _signal(pid, signal.SIGKILL)
         self._wait_gone(30)
         wait_for("killed backends to be gone", lambda: not any(_alive(p) for p in family), 30)
+
+    def pause(self):
+        """Every process stands still, as a host that hangs: connections stay and nothing answers. resume() ends it."""
+        return self._freeze([], 30)
+
+    def resume(self):
+        for pid in children(self.pid) + [self.pid]:
+            _signal(pid, signal.SIGCONT)
 
     def restart(self, mode="fast"):
         self.stop(mode)

@@ -334,7 +334,7 @@ class Rds:
         elif kind == "gp2":
             data.pop("Iops", None)
         else:
-            if "Iops" in p and data["AllocatedStorage"] < 400:
+            if ("Iops" in p or "StorageThroughput" in p) and data["AllocatedStorage"] < 400:
                 raise AwsError("InvalidParameterCombination", "You can't specify IOPS or storage throughput for engine "
                                "postgres and a storage size less than 400.")
             data["Iops"] = p.get("Iops", 3000)
@@ -1115,14 +1115,27 @@ class Rds:
         found = [self.option_groups[name.lower()]] if name else list(self.option_groups.values())
         return self._answer("OptionGroupsList", self._page("DescribeOptionGroups", p, found, lambda g: g["OptionGroupName"]), dict)
 
-    # the end
+    # for tests
+
+    def server_do(self, name, action):
+        """What happens to a server without RDS having been asked: crash, stop, pause."""
+        server = self._instance(name).db.server
+        if action in ("stop", "immediate"):
+            server.stop("fast" if action == "stop" else "immediate")
+        elif action in ("pause", "resume"):
+            server.pause() if action == "pause" else server.resume()
+        elif action in ("kill9", "start", "restart"):
+            getattr(server, action)()
+        else:
+            raise ValueError(f"unknown action {action!r}: kill9, immediate, stop, start, restart, pause, resume")
+        return {"pid": server.pid, "up": server.is_up()}
 
     def state(self):
         with self.lock:
             return {
                 "instances": {i.id: {"status": i.status, "address": i.address, "host": i.db.server.host, "port": i.db.server.port,
                                      "endpoint": i.data["Endpoint"]["Address"], "name": self.endpoint_name(i.id),
-                                     "datadir": i.db.server.datadir, "pid": i.db.server.pid, "up": i.db.server.is_up(),
+                                     "admin_dsn": i.db.server.dsn(), "datadir": i.db.server.datadir, "pid": i.db.server.pid, "up": i.db.server.is_up(),
                                      "kms_key": i.data.get("KmsKeyId"), "logs": i.db.log_folder}
                               for i in self.instances.values()},
                 "snapshots": {s.id: {"status": s.data["Status"], "percent": s.data["PercentProgress"], "folder": s.folder,

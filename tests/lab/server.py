@@ -23,7 +23,7 @@ from lab.dnsserver import DnsServer
 from lab.errors import AwsError, Invalid
 from lab.faults import KINDS, Faults
 from lab.kms import Kms
-from lab.pgserver import BINDIR, free_port
+from lab.pgserver import BINDIR, ServerError, free_port
 from lab.rds import Rds
 from lab.route53 import Route53
 from lab.sts import ROLE, Sts
@@ -227,6 +227,11 @@ class Lab:
         if name == "state":
             return 200, {**self.rds.state(), "hosts": self._hosts_text(),
                          "keys": {k["Arn"]: k["KeyState"] for k in self.kms.keys.values()}}
+        if name == "servers" and method == "POST":
+            try:
+                return 200, self.rds.server_do(given["instance"], given["action"])
+            except (ValueError, KeyError, AwsError, ServerError) as e:
+                return 400, {"error": str(e)}
         if name == "info":
             return 200, self.info()
         if name == "resolve":

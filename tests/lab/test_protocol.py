@@ -10,6 +10,7 @@ import botocore.awsrequest
 import botocore.credentials
 import botocore.exceptions
 import botocore.session
+import psycopg2
 import pytest
 
 from lab import models, protocol
@@ -329,6 +330,14 @@ def test_slow_and_expired(lab):
     assert error(signed(lab)) == (403, "ExpiredToken")
 
 
+def psycopg2_fails(dsn):
+    try:
+        psycopg2.connect(dsn, connect_timeout=2).close()
+    except psycopg2.OperationalError:
+        return True
+    return False
+
+
 def test_faults_of_the_work_itself(lab):
     rds, kms = lab.client("rds"), lab.client("kms")
     rds.create_db_instance(DBInstanceIdentifier="src", Engine="postgres", DBInstanceClass="db.t4g.micro", AllocatedStorage=20, BackupRetentionPeriod=0,
@@ -360,6 +369,14 @@ def test_faults_of_the_work_itself(lab):
     same = rds.copy_db_snapshot(SourceDBSnapshotIdentifier="s1", TargetDBSnapshotIdentifier="c3")["DBSnapshot"]
     assert same["KmsKeyId"] == lab.key_a                        # no key named: the old one stays
     rds.delete_db_snapshot(DBSnapshotIdentifier="c3")           # cancels the copy
+
+    server = state()["instances"]["src"]
+    do = lambda action: http(lab.endpoint + "/_lab/servers", {"instance": "src", "action": action})
+    assert do("pause")[0] == 200 and psycopg2_fails(server["admin_dsn"])
+    assert do("resume")[0] == 200 and not psycopg2_fails(server["admin_dsn"])
+    assert do("kill9")[0] == 200 and psycopg2_fails(server["admin_dsn"])
+    assert do("start")[0] == 200 and not psycopg2_fails(server["admin_dsn"])
+    assert do("explode")[0] == 400
 
     post_faults(lab, {"kind": "restore-incompatible"})
     rds.restore_db_instance_from_db_snapshot(DBInstanceIdentifier="d", DBSnapshotIdentifier="s1")
