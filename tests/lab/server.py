@@ -83,7 +83,7 @@ class Lab:
         self.token_file = os.path.join(self.folder, "web-identity-token")
         with open(self.token_file, "w") as f:
             f.write(self.sts.web_token)
-        self._http = self._dns = None
+        self._http = self._dns = self._session = None
 
     def __enter__(self):
         return self.start()
@@ -143,7 +143,9 @@ class Lab:
         settings = {"endpoint_url": self.endpoint, "region_name": region, "aws_access_key_id": self.access_key,
                     "aws_secret_access_key": self.secret_key,
                     "config": botocore.config.Config(retries={"max_attempts": 0}, parameter_validation=True), **more}
-        return boto3.session.Session().client(service, **settings)
+        with self.log_lock:                                     # making clients isn't thread-safe; the session keeps the models
+            self._session = self._session or boto3.session.Session()
+            return self._session.client(service, **settings)
 
     def resolve(self, name):
         """The address at the end of a name's CNAME chain, as the lab's DNS answers it now; None when there is none."""

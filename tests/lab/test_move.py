@@ -41,7 +41,7 @@ def wait_available(rds, name):
         shown = instance(rds, name)                             # the first moments after a Modify still show the old status
         return status == "available" and not shown["PendingModifiedValues"] and \
             shown["DBParameterGroups"][0]["ParameterApplyStatus"] != "applying"
-    wait_for(f"{name} to be available", ready, 30)
+    wait_for(f"{name} to be available", ready, 30, 0.03)
     return seen
 
 
@@ -52,7 +52,7 @@ def wait_snapshot(rds, name):
         snapshot = rds.describe_db_snapshots(DBSnapshotIdentifier=name)["DBSnapshots"][0]
         percents.append(snapshot["PercentProgress"])
         return snapshot["Status"] == "available"
-    wait_for(f"snapshot {name}", ready, 30)
+    wait_for(f"snapshot {name}", ready, 30, 0.03)
     return percents
 
 
