@@ -48,6 +48,7 @@ obj   = $(patsubst %.c,$(B)/obj/%.o,$(1))
 UNIT  := $(patsubst tests/unit/%.c,$(B)/bin/%,$(wildcard tests/unit/test_*.c))
 # replay.c stands in for libFuzzer's main in the other builds
 FUZZ  := $(patsubst tests/fuzz/%.c,$(B)/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
+TOOLS := $(patsubst tests/tools/%.c,$(B)/bin/%,$(wildcard tests/tools/*.c))
 BENCH := $(patsubst bench/%.c,$(B)/bin/%,$(wildcard bench/*.c))
 TOOLS := $(patsubst tests/tools/%.c,$(B)/bin/%,$(wildcard tests/tools/*.c))
 
@@ -112,6 +113,12 @@ $(B)/bin/%: $(B)/obj/tests/tools/%.o $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# Programs that tests in Python drive.
+$(TOOLS): $(B)/bin/%: $(B)/obj/tests/tools/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 $(B)/bin/%: $(B)/obj/bench/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK)
@@ -155,7 +162,7 @@ fuzz: ## Each fuzzer for SECONDS (60) seconds; what it finds is kept in build/fu
 fuzz-short:
 	@tests/run.py fuzz --seconds 30
 
-bench: all ## Measure; see docs/testing.md
+bench: all $(BENCH) ## Measure; see docs/testing.md
 	@if [ -x bench/run.py ]; then bench/run.py; else echo "bench/run.py isn't there yet" >&2; exit 1; fi
 
 demo: deps ## A whole move to another key on this machine: a lab of real servers, a load, the receipt

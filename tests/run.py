@@ -15,6 +15,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,7 +99,7 @@ def unit(phase, build):
     with open(log_path(phase), "wb") as log:
         for program in programs:
             try:
-                done = subprocess.run([*wrapper, program], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                done = subprocess.run([*with_server(program), *wrapper, program], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                       stderr=subprocess.STDOUT, timeout=600,
                                       env={**os.environ, **SANITIZER, "CMOCKA_MESSAGE_OUTPUT": "TAP"})
                 output, code = done.stdout, done.returncode
@@ -118,6 +119,22 @@ def unit(phase, build):
             passed, failed = passed + good, failed + bad
     more = replay(phase, build, wrapper)
     return passed + more[0], failed + more[1], skipped
+
+
+def with_server(program):
+    """Some C tests talk to a real server: with_pg.sh makes one for them."""
+    with open(f"{ROOT}/tests/unit/{os.path.basename(program)}.c", encoding="utf-8") as source:
+        if "KB_TEST_TARGET" not in source.read():
+            return []
+    for port in range(22100, 22200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return ["env", f"KB_TEST_PORT={port}", f"{ROOT}/tests/unit/with_pg.sh"]
+    return []
 
 
 def replay(phase, build, wrapper):
@@ -214,6 +231,12 @@ def build(phase, mode, *more):
     return make(phase, f"MODE={mode}", *more, "tests")
 
 
+def other_folders():
+    """Folders with tests in Python that have no phase of their own."""
+    found = {os.path.dirname(os.path.relpath(p, ROOT)) for p in glob.glob(f"{ROOT}/tests/*/test_*.py")}
+    return sorted(found - {"tests/lab", "tests/it", "tests/crash"})
+
+
 def plan(names, mode, seconds):
     """(name, function) of every phase in order."""
     every = {
@@ -224,7 +247,7 @@ def plan(names, mode, seconds):
         "crash": [("build-asan", lambda p: build(p, "asan")),
                   ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan")))],
         "move": [("build-debug", lambda p: build(p, "debug")),
-                 ("move-debug", lambda p: pytest(p, ["tests/move"], builds("debug")))],
+                 ("move-debug", lambda p: pytest(p, other_folders(), builds("debug")))],
         "fuzz": [("build-fuzz", lambda p: build(p, "fuzz")), ("fuzz", lambda p: fuzz(p, seconds))],
         "check": [
             ("build-gcc", lambda p: build(p, "release", "CC=gcc", "WERROR=1")),
@@ -235,7 +258,7 @@ def plan(names, mode, seconds):
             ("unit-asan", lambda p: unit(p, builds("asan"))),
             ("lab", lambda p: pytest(p, ["tests/lab"])),
             ("it-release", lambda p: pytest(p, ["tests/it"], builds("release"))),
-            ("move-debug", lambda p: pytest(p, ["tests/move"], builds("debug"))),
+            ("move-debug", lambda p: pytest(p, other_folders(), builds("debug"))),
             ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan"))),
             ("build-fuzz", lambda p: build(p, "fuzz", "WERROR=1")),
             ("fuzz", lambda p: fuzz(p, seconds)),
