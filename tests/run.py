@@ -155,16 +155,15 @@ def replay(phase, build, wrapper):
     return passed, failed
 
 
-def pytest(phase, folders, binary=None, timeout=1500):
+def pytest(phase, folders, binary="build/release", timeout=1500):
     folders = [f for f in folders if glob.glob(f"{ROOT}/{f}/test_*.py")]
     if not folders:
         return 0, 0, 0
     report = os.path.join(LOGS, phase + ".xml")
     if os.path.exists(report):
         os.unlink(report)
-    env = {**SANITIZER, "PYTHONDONTWRITEBYTECODE": "1"}
-    if binary:
-        env["KB_BIN"] = f"{ROOT}/{binary}/bin/keybridge"
+    env = {**SANITIZER, "PYTHONDONTWRITEBYTECODE": "1", "KB_BUILD": f"{ROOT}/{binary}",
+           "KB_BIN": f"{ROOT}/{binary}/bin/keybridge"}
     code = run(phase, [*PYTEST, f"--junitxml={report}", *folders], env=env, timeout=timeout)
     try:
         suites = ElementTree.parse(report).getroot().iter("testsuite")
