@@ -197,6 +197,11 @@ bool aws_is_ours(const Aws *aws, AwsTags tags)
     return aws->options.run && tag && strcmp(tag, aws->options.run) == 0;
 }
 
+unsigned aws_poll_ms(const Aws *aws)
+{
+    return aws->options.poll_ms;
+}
+
 bool aws_was_ambiguous(const Aws *aws)
 {
     return aws->ambiguous;

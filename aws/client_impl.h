@@ -25,6 +25,8 @@ MUST_USE bool aws_do(Aws *aws, const AwsCall *call, HttpAnswer *answer, Err *err
 /* After a failed call: an attempt of it may have taken effect (its answer was lost, or was a 5xx). */
 bool aws_was_ambiguous(const Aws *aws);
 
+unsigned aws_poll_ms(const Aws *aws); /* longest pause between two looks */
+
 /* Query protocol; `result` is the element <OperationResult>, or the root when there is none. */
 MUST_USE bool aws_query(Aws *aws, const AwsService *service, const char *operation, const Query *query, Arena *arena,
                         const XmlNode **result, Err *err);

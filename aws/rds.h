@@ -179,7 +179,7 @@ bool rds_status_is_usable(const char *status);
 bool rds_status_is_failed(const char *status);
 
 /* Until it can be used. `settled` also wants PendingModifiedValues empty and no parameter group in "applying", seen
- * twice in a row, because RDS shows the old state for some seconds after a Modify. */
+ * for as long as the client's poll_ms (15 s at most), because RDS shows the old state for some seconds after a Modify. */
 MUST_USE bool rds_wait_instance(Aws *aws, const char *name, bool settled, AwsProgressFn *progress, void *self, Err *err);
 MUST_USE bool rds_wait_instance_gone(Aws *aws, const char *name, AwsProgressFn *progress, void *self, Err *err);
 

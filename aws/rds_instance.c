@@ -1,6 +1,7 @@
 #include <strings.h>
 
 #include "aws/rds_impl.h"
+#include "engine/base/mono.h"
 
 #define INSTANCE_GONE "DBInstanceNotFound DBInstanceNotFoundFault"
 
@@ -766,8 +767,15 @@ typedef struct Watch {
     Aws *aws;
     const char *name;
     bool settled;
-    unsigned seen_settled;
+    uint64_t settled_at; /* first of the looks in a row that found it settled; 0: the last one didn't */
 } Watch;
+
+#define MOST_SETTLE_MS 15000
+
+static bool is_usable(const RdsInstance *instance)
+{
+    return rds_status_is_usable(instance->status) && instance->host;
+}
 
 static bool is_settled(const RdsInstance *instance)
 {
@@ -777,18 +785,29 @@ static bool is_settled(const RdsInstance *instance)
     return instance->pending.count == 0;
 }
 
+/* RDS goes on showing the old state for some seconds after a Modify, so one look proves nothing. */
+static bool stays_settled(Watch *watch, const RdsInstance *instance)
+{
+    uint64_t now = mono_ms();
+
+    if (!is_usable(instance) || !is_settled(instance)) {
+        watch->settled_at = 0;
+        return false;
+    }
+    if (!watch->settled_at)
+        watch->settled_at = now;
+    return now - watch->settled_at >= size_min(aws_poll_ms(watch->aws), MOST_SETTLE_MS);
+}
+
 static void judge(Watch *watch, const RdsInstance *instance, AwsProgress *progress)
 {
-    bool ready = rds_status_is_usable(instance->status) && instance->host;
+    bool ready = watch->settled ? stays_settled(watch, instance) : is_usable(instance);
 
     snprintf(progress->status, sizeof(progress->status), "%s", instance->status ? instance->status : "unknown");
     if (rds_status_is_failed(instance->status)) {
         progress->state = AWS_STATE_FAILED;
         return;
     }
-    watch->seen_settled = ready && is_settled(instance) ? watch->seen_settled + 1 : 0;
-    if (watch->settled)
-        ready = watch->seen_settled >= 2;
     progress->state = ready ? AWS_STATE_READY : AWS_STATE_WAIT;
 }
 
