@@ -167,22 +167,22 @@ static void on_states(void *arg, const PGresult *res)
     }
 }
 
-/* Both sides at the same time; count 1 reads one. */
-static bool read_sides(Pg **pgs, List *lists, int count, Arena *arena, Err *err)
+/* Both sides at the same time. */
+static bool read_sides(Pg *pgs[2], List lists[2], Arena *arena, Err *err)
 {
     Buf sql[2];
     bool ok = true, sent[2] = {false, false};
     Err second = ERR_INIT;
 
-    for (int i = 0; i < count && ok; i++)
+    for (int i = 0; i < 2 && ok; i++)
         ok = sent[i] = send(pgs[i], list_sql, err);
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < 2; i++) {
         ListTake take = {arena, &lists[i], false};
 
         if (sent[i])
             ok = take_answers(pgs[i], on_list, &take, ok ? err : &second) && take.taken && ok;
     }
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < 2; i++) {
         sent[i] = false;
         buf_init(&sql[i], SQL_MOST);
         if (!ok)
@@ -192,7 +192,7 @@ static bool read_sides(Pg **pgs, List *lists, int count, Arena *arena, Err *err)
         if (ok && sql[i].len)
             ok = sent[i] = send(pgs[i], buf_str(&sql[i]), err);
     }
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < 2; i++) {
         if (sent[i])
             ok = take_answers(pgs[i], on_states, &lists[i], ok ? err : &second) && ok;
         buf_fini(&sql[i]);
@@ -337,29 +337,75 @@ static bool raise_all(Pg *target, SequencesResult *result, const uint32_t *oids,
     return true;
 }
 
-/* What was set is what counts, not what was sent. */
-static bool read_back(Pg *target, SequencesResult *result, Arena *arena, Err *err)
-{
-    Sequence *items = (Sequence *)(uintptr_t)result->items;
-    List now;
-    size_t k = 0;
+typedef struct ReadBack {
+    Sequence *items;
+    size_t count;
+    size_t read;
+} ReadBack;
 
-    if (!read_sides(&target, &now, 1, arena, err))
-        return err_context(err, "reading sequences back");
-    for (size_t i = 0; i < result->count; i++) {
-        if (!items[i].before.there)
+static void on_after(void *arg, const PGresult *res)
+{
+    ReadBack *back = arg;
+
+    for (int i = 0; i < PQntuples(res); i++) {
+        size_t at = strtoull(PQgetvalue(res, i, 0), NULL, 10);
+
+        if (at >= back->count || PQgetisnull(res, i, 1))
             continue;
-        while (k < now.count && (strcmp(now.items[k].schema, items[i].schema) != 0 ||
-                                 strcmp(now.items[k].name, items[i].name) != 0))
-            k++;
-        if (k == now.count)
-            return err_fail(err, ERR_TARGET, "sequence %s.%s went away while it was being raised", items[i].schema,
-                            items[i].name);
-        items[i].after = now.items[k].state;
-        items[i].verdict = judge(&items[i].source, &items[i].after);
-        if (items[i].raised && ahead(&items[i].after, &items[i].source) > 0)
-            return err_fail(err, ERR_TARGET, "sequence %s.%s was set to %" PRId64 " and is at %" PRId64, items[i].schema,
-                            items[i].name, items[i].source.last_value, items[i].after.last_value);
+        back->items[at].after.last_value = cell_i64(res, i, 1);
+        back->items[at].after.is_called = cell_bool(res, i, 2);
+        back->read++;
+    }
+}
+
+/* What was set is what counts, not what was sent. Only what was raised is read again: this is inside the window. */
+static void put_read_back(Buf *sql, const SequencesResult *result, const uint32_t *oids)
+{
+    unsigned in_union = 0, called = 0;
+
+    for (size_t i = 0; i < result->count; i++) {
+        const Sequence *s = &result->items[i];
+
+        if (s->raised && s->source.is_called)
+            buf_printf(sql, "%s(%zu,%" PRIu32 ")", called++ ? "," : "select i, pg_sequence_last_value(o::oid), true from (values ", i,
+                       oids[i]);
+    }
+    if (called)
+        buf_puts(sql, ") as u(i, o)");
+    for (size_t i = 0; i < result->count; i++) {
+        const Sequence *s = &result->items[i];
+
+        if (!s->raised || s->source.is_called)
+            continue;
+        buf_puts(sql, in_union ? " union all " : sql->len ? "; " : "");
+        buf_printf(sql, "select %zu, last_value, is_called from ", i);
+        pg_put_table(sql, s->schema, s->name);
+        in_union = (in_union + 1) % PER_UNION;
+    }
+}
+
+static bool read_back(Pg *target, SequencesResult *result, const uint32_t *oids, Err *err)
+{
+    ReadBack back = {(Sequence *)(uintptr_t)result->items, result->count, 0};
+    AUTO_BUF sql;
+
+    buf_init(&sql, SQL_MOST);
+    put_read_back(&sql, result, oids);
+    if (!buf_ok(&sql, "the statements that read sequences back", err) || !send(target, buf_str(&sql), err) ||
+        !take_answers(target, on_after, &back, err))
+        return err_context(err, "reading sequences back");
+    if (back.read != result->raised)
+        return err_fail(err, ERR_TARGET, "reading sequences back: %zu of %zu are where they were set", back.read,
+                        result->raised);
+    for (size_t i = 0; i < result->count; i++) {
+        Sequence *s = &back.items[i];
+
+        if (!s->raised)
+            continue;
+        if (s->after.last_value != s->source.last_value || s->after.is_called != s->source.is_called)
+            return err_fail(err, ERR_TARGET, "sequence %s.%s was set to %" PRId64 " and is at %" PRId64, s->schema, s->name,
+                            s->source.last_value, s->after.last_value);
+        s->verdict = judge(&s->source, &s->after);
     }
     return true;
 }
@@ -382,13 +428,13 @@ static bool run(Pg *source, Pg *target, bool sync, SequencesResult *result, Err 
     uint64_t from = mono_us();
     uint32_t *oids;
 
-    if (!read_sides(pgs, lists, 2, &result->arena, err))
+    if (!read_sides(pgs, lists, &result->arena, err))
         return false;
     result->read_us = mono_us() - from;
     oids = arena_array(&result->arena, uint32_t, lists[0].count + lists[1].count + 1);
     merge(&lists[0], &lists[1], &result->arena, result, oids);
     if (sync && (!raise_all(target, result, oids, err) ||
-                 (result->raised && !read_back(target, result, &result->arena, err))))
+                 (result->raised && !read_back(target, result, oids, err))))
         return false;
     count_up(result);
     result->total_us = mono_us() - from;
