@@ -1,5 +1,5 @@
 #include "engine/cmd/cmd.h"
-#include "engine/move/session.h"
+#include "engine/move/entry.h"
 #include "engine/move/tidy.h"
 
 static bool cleanup_run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *err)
@@ -10,7 +10,7 @@ static bool cleanup_run(const Conf *conf, const Stop *stop, int argc, char **arg
 
     (void)argc;
     (void)argv;
-    ok = conf->aws_instance ? session_open(&move, conf, stop, err) : session_open_pair(&move, conf, stop, err);
+    ok = conf->aws_instance ? entry_open(&move, conf, stop, err) : entry_open_pair(&move, conf, stop, err);
     ok = ok && tidy_run(&move, conf->dry_run, &report, err);
     if (ok && report.done == 0)
         printf("nothing to clean up\n");

@@ -4,11 +4,11 @@
 #include "engine/move/bridge.h"
 #include "engine/move/origin.h"
 #include "engine/move/phases.h"
-#include "engine/move/session.h"
+#include "engine/move/entry.h"
 
 static const Phase quiet_phases[] = {{"quiet", "target made still", phase_quiet, true}};
 
-/* A replicate that runs already goes on; its progress on the target is what is waited for. */
+/* A replicate that runs already goes on; what it confirms to its slot is what is waited for. */
 static bool follow(Move *move, Err *err)
 {
     MoveDb *db = &move->dbs[0];
@@ -24,7 +24,7 @@ static bool follow(Move *move, Err *err)
     if (!slot.active)
         return bridge_start(move, err);
     log_info("a replicate runs already; its progress is followed", F_STR("slot", db->slot));
-    move->follow = follow_elsewhere(db->target_dsn, db->slot, db->name, err);
+    move->follow = follow_elsewhere(move->source_maintenance, db->slot, err);
     return move->follow != NULL;
 }
 
@@ -53,7 +53,7 @@ static bool go_on(Move *move, Err *err)
         return false;
     if (!open && !cut_over(move, err))
         return false;
-    return move->conf->dry_run || session_receipt(move, err);
+    return move->conf->dry_run || entry_receipt(move, err);
 }
 
 static bool cutover_command(const Conf *conf, const Stop *stop, int argc, char **argv, Err *err)
@@ -63,7 +63,7 @@ static bool cutover_command(const Conf *conf, const Stop *stop, int argc, char *
 
     (void)argc;
     (void)argv;
-    ok = session_open_pair(&move, conf, stop, err) && go_on(&move, err);
+    ok = entry_open_pair(&move, conf, stop, err) && go_on(&move, err);
     move_close(&move);
     return ok;
 }

@@ -1,7 +1,7 @@
 #include "engine/cmd/cmd.h"
 #include "engine/model/position.h"
 #include "engine/move/phases.h"
-#include "engine/move/session.h"
+#include "engine/move/entry.h"
 
 static void print_text(const Move *move)
 {
@@ -47,7 +47,7 @@ static bool provision_run(const Conf *conf, const Stop *stop, int argc, char **a
 
     (void)argc;
     (void)argv;
-    ok = session_open(&move, conf, stop, err) && phases_run(&move, provision_phases, provision_phase_count, err);
+    ok = entry_open(&move, conf, stop, err) && phases_run(&move, provision_phases, provision_phase_count, err);
     if (ok && conf->json)
         print_json(&move);
     else if (ok)

@@ -3,7 +3,7 @@
 #include "engine/move/bridge.h"
 #include "engine/move/cutover.h"
 #include "engine/move/phases.h"
-#include "engine/move/session.h"
+#include "engine/move/entry.h"
 
 /* Without --cutover the new side goes on following until somebody stops it. */
 static bool keep_following(Move *move, Err *err)
@@ -26,7 +26,7 @@ static bool finish(Move *move, Err *err)
     if (!journal_phase_end(move->journal, "cutover", "done", "", err))
         return false;
     crash_point("receipt");
-    return session_receipt(move, err);
+    return entry_receipt(move, err);
 }
 
 static bool cut_over(Move *move, Err *err)
@@ -69,7 +69,7 @@ static bool run_run(const Conf *conf, const Stop *stop, int argc, char **argv, E
 
     (void)argc;
     (void)argv;
-    ok = session_open(&move, conf, stop, err) && go_on(&move, err);
+    ok = entry_open(&move, conf, stop, err) && go_on(&move, err);
     move_close(&move);
     return ok;
 }

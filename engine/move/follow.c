@@ -23,10 +23,10 @@ struct Follow {
     Runner *runners;
     size_t count;
     /* elsewhere: */
-    Pg target;
-    char *stream;
+    Pg source;
+    char *slot;
     StreamStatus seen;
-    Err why; /* progress couldn't be read */
+    Err why; /* the slot couldn't be read */
 };
 
 static void *run(void *arg)
@@ -107,18 +107,18 @@ void follow_stop(Follow *follow)
     if (follow->stop_is_open)
         stop_fini(&follow->stop);
     free(follow->runners);
-    free(follow->stream);
-    pg_close(&follow->target);
+    free(follow->slot);
+    pg_close(&follow->source);
     free(follow);
 }
 
-Follow *follow_elsewhere(const char *target_dsn, const char *stream, const char *database, Err *err)
+Follow *follow_elsewhere(const char *source_dsn, const char *slot, Err *err)
 {
     Follow *follow = follow_new(1);
-    PgOptions options = {.application = "keybridge cutover", .database = database};
+    PgOptions options = {.application = "keybridge cutover"};
 
-    follow->stream = strdup(stream);
-    if (pg_open(&follow->target, target_dsn, ERR_TARGET, &options, err))
+    follow->slot = strdup(slot);
+    if (pg_open(&follow->source, source_dsn, ERR_SOURCE, &options, err))
         return follow;
     follow_stop(follow);
     return NULL;
@@ -131,28 +131,32 @@ size_t follow_count(const Follow *follow)
 
 bool follow_is_elsewhere(const Follow *follow)
 {
-    return follow->stream != NULL;
+    return follow->slot != NULL;
 }
 
-/* What is flushed there is a matter of the server; a replicate commits its progress with the data, so what can be read
- * after our own synchronous commit is durable. */
 static void look_elsewhere(Follow *follow)
 {
     AUTO_RESULT res = NULL;
+    StreamStatus *seen = &follow->seen;
 
     err_clear(&follow->why);
-    res = pg_rows(&follow->target, &follow->why,
-                  "select applied_end, extract(epoch from now()) from keybridge.stream where name = $1", follow->stream);
+    res = pg_rows(&follow->source, &follow->why,
+                  "select confirmed_flush_lsn, pg_current_wal_flush_lsn(), active from pg_replication_slots where"
+                  " slot_name = $1",
+                  follow->slot);
     if (!res)
         return;
-    if (PQntuples(res) == 0) {
-        err_fail(&follow->why, ERR_STATE, "the target knows no stream %s", follow->stream);
+    if (PQntuples(res) == 0 || PQgetvalue(res, 0, 2)[0] != 't') {
+        err_fail(&follow->why, ERR_STATE, "the replicate that used slot %s has ended", follow->slot);
+        err_hint(&follow->why, "start it again, or leave the stream to this command");
         return;
     }
-    if (!lsn_parse(pg_cell(res, 0, 0), &follow->seen.applied_end.at, &follow->why))
+    if (!lsn_parse(pg_cell(res, 0, 0), &seen->durable_end.at, &follow->why) ||
+        !lsn_parse(pg_cell(res, 0, 1), &seen->source_end.at, &follow->why))
         return;
-    follow->seen.durable_end = follow->seen.received = follow->seen.applied_end;
-    follow->seen.phase = STREAM_FOLLOWING;
+    seen->applied_end = seen->received = seen->durable_end;
+    seen->lag_bytes = seen->source_end.at > seen->durable_end.at ? seen->source_end.at - seen->durable_end.at : 0;
+    seen->phase = STREAM_FOLLOWING;
 }
 
 StreamStatus follow_status(Follow *follow, size_t at)

@@ -1,4 +1,4 @@
-#include "engine/move/session.h"
+#include "engine/move/entry.h"
 
 #include "engine/model/position.h"
 #include "engine/move/dsn.h"
@@ -63,7 +63,7 @@ static bool choose_target_name(Move *move, Err *err)
     return move_put(move, "", "target", move->target_name, err);
 }
 
-bool session_open(Move *move, const Conf *conf, const Stop *stop, Err *err)
+bool entry_open(Move *move, const Conf *conf, const Stop *stop, Err *err)
 {
     char what[1024];
 
@@ -107,7 +107,7 @@ static bool set_pair(Move *move, Err *err)
     return db->source_dsn && db->target_dsn;
 }
 
-bool session_open_pair(Move *move, const Conf *conf, const Stop *stop, Err *err)
+bool entry_open_pair(Move *move, const Conf *conf, const Stop *stop, Err *err)
 {
     AUTO_BUF what;
 
@@ -129,7 +129,7 @@ bool session_open_pair(Move *move, const Conf *conf, const Stop *stop, Err *err)
            move_save_databases(move, &move->dbs[0].name, 1, err);
 }
 
-bool session_receipt(Move *move, Err *err)
+bool entry_receipt(Move *move, Err *err)
 {
     AUTO_BUF text;
 
