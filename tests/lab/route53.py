@@ -30,7 +30,7 @@ class Zone:
     def __init__(self, name, reference, comment, private):
         self.id, self.name, self.reference = "Z" + _id(), absolute(name), reference
         self.comment, self.private = comment, private
-        soa = f"ns-1.awsdns-lab. awsdns-hostmaster.amazon.com. 1 7200 900 1209600 60"
+        soa = "ns-1.awsdns-lab. awsdns-hostmaster.amazon.com. 1 7200 900 1209600 60"
         self.records = {(self.name, "NS", None): {"Name": self.name, "Type": "NS", "TTL": 172800,
                                                   "ResourceRecords": [{"Value": "ns-1.awsdns-lab."}]},
                         (self.name, "SOA", None): {"Name": self.name, "Type": "SOA", "TTL": 900,

@@ -1,7 +1,6 @@
 """The whole move by hand, with boto3 as the client: what keybridge is going to do, without keybridge."""
 import re
 import threading
-import time
 
 import dns.message
 import dns.query

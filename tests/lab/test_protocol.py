@@ -16,7 +16,7 @@ import pytest
 from lab import models, protocol
 from lab.errors import Invalid
 from lab.pgserver import wait_for
-from lab.rds import log_portion
+from lab.rds_logs import log_portion
 from lab.server import Lab
 
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
