@@ -26,17 +26,19 @@ PRINTF_LIKE(3, 0) static void put_text(char *at, size_t size, const char *fmt, v
 
 bool err_fail_at(Err *err, ErrKind kind, const char *file, int line, const char *fmt, ...)
 {
+    char text[sizeof(err->text)]; /* the old text may be among the arguments */
     va_list args;
 
+    va_start(args, fmt);
+    put_text(text, sizeof(text), fmt, args);
+    va_end(args);
     err->kind = kind;
     err->transient = false;
     err->code[0] = '\0';
     err->hint[0] = '\0';
     err->file = file;
     err->line = line;
-    va_start(args, fmt);
-    put_text(err->text, sizeof(err->text), fmt, args);
-    va_end(args);
+    memcpy(err->text, text, sizeof(text));
     return false;
 }
 
@@ -66,7 +68,9 @@ bool err_context(Err *err, const char *fmt, ...)
     va_end(args);
     if (len < 0 || (size_t)len >= sizeof(whole) - 2)
         return false; /* the cause matters more than a context that would push it out */
-    snprintf(whole + len, sizeof(whole) - (size_t)len, ": %s", err->text);
+    len += snprintf(whole + len, sizeof(whole) - (size_t)len, ": %s", err->text);
+    if ((size_t)len >= sizeof(whole))
+        memcpy(whole + sizeof(whole) - 4, "...", 4);
     memcpy(err->text, whole, sizeof(whole));
     return false;
 }

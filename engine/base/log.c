@@ -1,5 +1,6 @@
 #include "engine/base/log.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -48,8 +49,19 @@ static bool needs_quotes(Span text)
     return false;
 }
 
+/* A value is cut rather than the line, which must keep its end. */
+#define VALUE_MOST 4096
+#define LINE_MOST MIB(1)
+
 static void put_words(Buf *buf, Span text)
 {
+    char cut[VALUE_MOST + 3];
+
+    if (text.len > VALUE_MOST) {
+        memcpy(cut, text.at, VALUE_MOST);
+        memcpy(cut + VALUE_MOST, "...", 3);
+        text = span_of(cut, sizeof(cut));
+    }
     if (line_format == LOG_FORMAT_JSON || needs_quotes(text))
         buf_put_json(buf, text);
     else
@@ -138,6 +150,8 @@ static void write_all(const uint8_t *at, size_t len)
     while (len) {
         ssize_t done = write(STDERR_FILENO, at, len);
 
+        if (done < 0 && errno == EINTR)
+            continue;
         if (done <= 0)
             return; /* nobody is left to tell */
         at += done;
@@ -149,7 +163,7 @@ void log_event(LogLevel level, const char *event, const LogField *fields)
 {
     AUTO_BUF buf;
 
-    buf_init(&buf, 16384);
+    buf_init(&buf, LINE_MOST);
     if (is_terminal)
         buf_puts(&buf, "\r\x1b[K");
     put_head(&buf, level, event);

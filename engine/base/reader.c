@@ -38,7 +38,7 @@ size_t reader_count(Reader *r, size_t claimed, size_t least, const char *field)
 Reader reader_sub(Reader *r, size_t len, const char *field)
 {
     Span got = reader_span(r, len, field);
-    Reader sub = reader_of(got.at ? got : span_of("", 0));
+    Reader sub = reader_of(got);
 
     if (r->broken)
         reader_break(&sub, field, NULL);

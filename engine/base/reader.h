@@ -20,7 +20,9 @@ typedef struct Reader {
 
 static inline Reader reader_of(Span bytes)
 {
-    return (Reader){.start = bytes.at, .at = bytes.at, .end = bytes.at + bytes.len};
+    const uint8_t *at = bytes.at ? bytes.at : (const uint8_t *)""; /* NULL + 0 isn't C */
+
+    return (Reader){.start = at, .at = at, .end = at + bytes.len};
 }
 
 static inline size_t reader_left(const Reader *r)
