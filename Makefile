@@ -60,12 +60,13 @@ endif
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all bin tests needs deps check checked check-unit check-it check-crash check-lab check-asan check-tsan check-valgrind \
+.PHONY: all bin tests fuzzers needs deps check checked check-unit check-it check-crash check-lab check-asan check-tsan check-valgrind \
         check-deep fuzz fuzz-short bench demo lint format tidy docs man install clean help FORCE
 
 all: bin ## Build keybridge (MODE=release|debug|asan|tsan; WERROR=1; CC=clang; V=1)
 bin: $(B)/bin/keybridge
 tests: bin $(UNIT) $(FUZZ) $(TOOLS) ## Build keybridge and every C test
+fuzzers: $(FUZZ)
 
 # One message instead of a hundred missing headers.
 missing = $(strip $(foreach p,$(PKGS),$(shell pkg-config --exists $(p) 2>/dev/null || echo $(p))))

@@ -247,7 +247,7 @@ def plan(names, mode, seconds):
                   ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan")))],
         "move": [("build-debug", lambda p: build(p, "debug")),
                  ("move-debug", lambda p: pytest(p, other_folders(), builds("debug")))],
-        "fuzz": [("build-fuzz", lambda p: build(p, "fuzz")), ("fuzz", lambda p: fuzz(p, seconds))],
+        "fuzz": [("build-fuzz", lambda p: make(p, "MODE=fuzz", "fuzzers")), ("fuzz", lambda p: fuzz(p, seconds))],
         "check": [
             ("build-gcc", lambda p: build(p, "release", "CC=gcc", "WERROR=1")),
             ("lint", lambda p: make(p, "lint")),
@@ -259,7 +259,7 @@ def plan(names, mode, seconds):
             ("it-release", lambda p: pytest(p, ["tests/it"], builds("release"))),
             ("move-debug", lambda p: pytest(p, other_folders(), builds("debug"))),
             ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan"))),
-            ("build-fuzz", lambda p: build(p, "fuzz", "WERROR=1")),
+            ("build-fuzz", lambda p: make(p, "MODE=fuzz", "WERROR=1", "fuzzers")),
             ("fuzz", lambda p: fuzz(p, seconds)),
         ],
     }
