@@ -110,6 +110,8 @@ typedef struct ApplierOps {
     /* rows: arena array. */
     bool (*read_progress)(Applier *self, Arena *arena, Progress **rows, size_t *count, Err *err);
     bool (*set_start)(Applier *self, Position start, Err *err);
+    /* What set_start recorded, now or in an earlier run; NONE: nothing. */
+    bool (*read_start)(Applier *self, Position *start, Err *err);
     /* Log positions of the target itself: what is written, what is flushed. *known false: it can't say. */
     bool (*log_positions)(Applier *self, uint64_t *written, uint64_t *flushed, bool *known, Err *err);
     bool (*force_flush)(Applier *self, Err *err);

@@ -83,6 +83,7 @@ bool write_truncate(Applier *self, Table *const *tables, size_t count, const Cha
 bool control_take(Applier *self, Err *err);
 bool control_read_progress(Applier *self, Arena *arena, Progress **rows, size_t *count, Err *err);
 bool control_set_start(Applier *self, Position start, Err *err);
+bool control_read_start(Applier *self, Position *start, Err *err);
 bool control_log_positions(Applier *self, uint64_t *written, uint64_t *flushed, bool *known, Err *err);
 bool control_force_flush(Applier *self, Err *err);
 bool control_break_tie(Applier *self, const int *sessions, size_t count, bool *broken, Err *err);

@@ -105,6 +105,7 @@ static const ApplierOps pg_applier_ops = {
     .take = control_take,
     .read_progress = control_read_progress,
     .set_start = control_set_start,
+    .read_start = control_read_start,
     .log_positions = control_log_positions,
     .force_flush = control_force_flush,
     .break_tie = control_break_tie,

@@ -194,6 +194,18 @@ bool control_set_start(Applier *self, Position start, Err *err)
     return err_hint(err, "leave the start position out to go on where it was; for a new copy, drop schema keybridge on it first");
 }
 
+bool control_read_start(Applier *self, Position *start, Err *err)
+{
+    PgApplier *a = pg_applier_of(self);
+    PGresult *res ON_EXIT(pg_result_drop) =
+        pg_rows(&a->pg, err, "select start_position from keybridge.stream where name = $1", a->stream);
+
+    *start = POSITION_NONE;
+    if (!res)
+        return false;
+    return PQntuples(res) != 1 || PQgetisnull(res, 0, 0) || parse_position(pg_cell(res, 0, 0), start, err);
+}
+
 bool control_log_positions(Applier *self, uint64_t *written, uint64_t *flushed, bool *known, Err *err)
 {
     PgApplier *a = pg_applier_of(self);

@@ -135,19 +135,11 @@ static void fail_after_lanes(Apply *apply, const Err *err)
     apply_fail(apply, err);
 }
 
-static bool route_one(Apply *apply, Batch *batch)
+static bool route_part(Apply *apply, Batch *batch)
 {
     Err err = ERR_INIT;
-    Plan *plan;
+    Plan *plan = plan_new(batch, apply->conf.lanes, &apply->table_source, &err);
 
-    if (!batch->first) {
-        batch_free(batch);
-        pthread_mutex_lock(&apply->lock);
-        apply->router_busy = false;
-        pthread_mutex_unlock(&apply->lock);
-        return true;
-    }
-    plan = plan_new(batch, apply->conf.lanes, &apply->table_source, &err);
     if (plan && check_partial(apply, plan, &err)) {
         publish(apply, plan);
         return true;
@@ -155,6 +147,36 @@ static bool route_one(Apply *apply, Batch *batch)
     plan_free(plan);
     fail_after_lanes(apply, &err);
     return false;
+}
+
+/* A verification may want the target as it is between two transactions of the batch: then it goes in two parts. */
+static bool route_one(Apply *apply, Batch *batch)
+{
+    Batch *rest = NULL;
+
+    for (; batch && batch->first; batch = rest) {
+        Err err = ERR_INIT;
+
+        rest = NULL;
+        if (!pause_admit(apply->pause, &batch, &rest, &apply->closing, &err)) {
+            batch_free(batch);
+            return false;
+        }
+        pthread_mutex_lock(&apply->lock);
+        apply->router_busy = true; /* the first part is published, the rest isn't */
+        pthread_mutex_unlock(&apply->lock);
+        if (!route_part(apply, batch)) {
+            batch_free(rest);
+            return false;
+        }
+    }
+    if (batch) {
+        batch_free(batch);
+        pthread_mutex_lock(&apply->lock);
+        apply->router_busy = false;
+        pthread_mutex_unlock(&apply->lock);
+    }
+    return true;
 }
 
 static void *router_main(void *arg)
@@ -282,6 +304,8 @@ static bool open_control(Apply *apply, const Stop *stop, Err *err)
         return false;
     apply->synchronous = !known;
     take_progress(apply, rows, count);
+    if (!apply->control->ops->read_start(apply->control, &apply->opened_with.start, err))
+        return false;
     apply->lane_count = apply->conf.lanes;
     if (apply->progress.partial && apply->progress.lanes > apply->lane_count)
         apply->lane_count = apply->progress.lanes;
@@ -332,13 +356,19 @@ static bool start_threads(Apply *apply, Err *err)
            start_thread(&apply->router, &apply->router_running, router_main, apply, err);
 }
 
+static bool open_pause(Apply *apply, Err *err)
+{
+    apply->pause = pause_open(apply->conf.target_dsn, apply->conf.stream, apply->progress.partial, err);
+    return apply->pause != NULL;
+}
+
 Apply *apply_open(const ApplyConf *conf, const Stop *stop, Err *err)
 {
     Apply *apply = apply_new(conf, err);
 
     if (!apply)
         return NULL;
-    if (open_control(apply, stop, err) && open_lanes(apply, stop, err) && start_threads(apply, err))
+    if (open_control(apply, stop, err) && open_lanes(apply, stop, err) && open_pause(apply, err) && start_threads(apply, err))
         return apply;
     apply_close(apply);
     return NULL;
@@ -374,6 +404,7 @@ void apply_close(Apply *apply)
     for (unsigned i = 0; apply->lanes && i < apply->lane_count; i++)
         applier_free(apply->lanes[i].applier);
     free(apply->lanes);
+    pause_close(apply->pause);
     plan_free(apply->plan);
     free_tables(apply);
     applier_free(apply->control);
