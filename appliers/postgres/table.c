@@ -43,7 +43,10 @@ static const char columns_sql[] =
 
 /* Unique and exclusion indexes of the table and of its partitions' own. */
 static const char indexes_sql[] =
-    "select i.indrelid = $1::oid as own, i.indisprimary, i.indimmediate,"
+    /* Not pg_partition_tree: it locks the partitions, which a lane may be truncating. */
+    "with recursive tree (oid) as (select c.oid from pg_class c where c.oid = $1::oid and c.relkind = 'p'"
+    "  union all select i.inhrelid from tree join pg_inherits i on i.inhparent = tree.oid)"
+    " select i.indrelid = $1::oid as own, i.indisprimary, i.indimmediate,"
     "  i.indpred is not null or i.indexprs is not null as partial, i.indisexclusion,"
     "  i.indexrelid,"
     "  (select pg_catalog.string_agg(a.attname, E'\\x01' order by a.attnum) from pg_attribute a"
@@ -54,8 +57,7 @@ static const char indexes_sql[] =
     "     and not c.collisdeterministic)"
     " from pg_index i join pg_class c on c.oid = i.indexrelid"
     " where (i.indisunique or i.indisexclusion) and i.indislive"
-    "  and (i.indrelid = $1::oid or (not c.relispartition and i.indrelid in"
-    "       (select relid from pg_catalog.pg_partition_tree($1::oid::regclass))))"
+    "  and (i.indrelid = $1::oid or (not c.relispartition and i.indrelid in (select oid from tree)))"
     " order by i.indisprimary desc, i.indexrelid";
 
 static const char table_sql[] =

@@ -468,6 +468,23 @@ static bool copy_end(Job *job, size_t count, Err *err)
     }
 }
 
+/* Something on our side: the server must hear of it before the connection can be used again. */
+static bool copy_give_up(Job *job)
+{
+    Err ignored = ERR_INIT;
+    PGresult *res = NULL;
+
+    if (job->a->broken)
+        return false;
+    if (PQputCopyEnd(job->a->pg.conn, "given up") < 0 || !link_flush(job->a, &ignored)) {
+        job->a->broken = true;
+        return false;
+    }
+    while (link_result(job->a, &res, &ignored) && res)
+        PQclear(res);
+    return false;
+}
+
 static bool run_copy(Job *job, Row *const *rows, size_t count, bool binary, Err *err)
 {
     Buf sql ON_EXIT(buf_fini);
@@ -488,7 +505,7 @@ static bool run_copy(Job *job, Row *const *rows, size_t count, bool binary, Err 
         return link_judge(job->a, res, &expect, err) && err_fail(err, ERR_BUG, "COPY was answered with something else");
     }
     if (!copy_rows(job, rows, count, binary, err))
-        return false;
+        return copy_give_up(job);
     if (PQputCopyEnd(job->a->pg.conn, NULL) < 0 || !link_flush(job->a, err))
         return link_lost(job->a, err, job->doing);
     return copy_end(job, count, err);

@@ -442,18 +442,25 @@ static bool replay(Lane *lane, Plan *plan, Err *err)
 
 /* --- together ----------------------------------------------------------------------------------- */
 
+/* A published plan is taken even while everything ends: the other lanes wait for this one. */
+static Plan *plan_for(Lane *lane)
+{
+    Apply *apply = lane->apply;
+
+    if (!apply->plan || apply->generation == lane->seen || lane->index >= apply->plan->lanes)
+        return NULL;
+    lane->seen = apply->generation;
+    return apply->plan;
+}
+
 static Plan *lane_wait(Lane *lane)
 {
     Apply *apply = lane->apply;
-    Plan *plan = NULL;
+    Plan *plan;
 
     pthread_mutex_lock(&apply->lock);
-    while (!apply->quit && !(apply->plan && apply->generation != lane->seen && lane->index < apply->plan->lanes))
+    while (!(plan = plan_for(lane)) && !apply->quit)
         pthread_cond_wait(&apply->work, &apply->lock);
-    if (!apply->quit) {
-        plan = apply->plan;
-        lane->seen = apply->generation;
-    }
     pthread_mutex_unlock(&apply->lock);
     return plan;
 }
@@ -546,13 +553,18 @@ static bool lane_leave(Lane *lane, const Plan *plan)
     return last;
 }
 
-static bool is_replayable(const Apply *apply, const Err *err)
+static bool is_replayable(Apply *apply, const Err *err)
 {
+    bool tie_broken;
+
+    pthread_mutex_lock(&apply->lock);
+    tie_broken = apply->tie_broken;
+    pthread_mutex_unlock(&apply->lock);
     if (apply->commit_failed || err->kind == ERR_STOPPED || err->kind == ERR_SYSTEM || err->kind == ERR_BUG)
         return false;
     if (stop_requested(&apply->closing))
         return false;
-    return !err->transient || apply->tie_broken;
+    return !err->transient || tie_broken;
 }
 
 /* Unique values that move between rows will do so again: such tables are written in order for a while. What failed for
@@ -593,7 +605,9 @@ static void finish_plan(Lane *lane, Plan *plan)
     }
     for (unsigned i = 0; i < apply->lane_count; i++)
         written += apply->lanes[i].applier->ops->rows_written(apply->lanes[i].applier);
-    if (!ok)
+    if (ok)
+        pause_committed(apply->pause, plan->batch->last->commit);
+    else
         apply_fail(apply, &err);
     pthread_mutex_lock(&apply->lock);
     apply->counters.batches++;

@@ -283,13 +283,14 @@ static bool route(Plan *plan, unsigned lanes, const TableSource *tables, bool st
         err_clear(err);
         return true;
     }
-    plan->deferrable = uses.deferrable;
+    plan->deferrable = true; /* for what wasn't looked through: a big transaction, an exact replay */
     if (uses.exact)
         return true;
     if (uses.serial) {
         plan->form = PLAN_SERIAL;
         return true;
     }
+    plan->deferrable = uses.deferrable;
     decide(&uses, steps);
     lanes = lanes_worthwhile(&uses, plan->batch, lanes);
     assign_lanes(&uses, lanes);
