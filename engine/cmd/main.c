@@ -104,9 +104,24 @@ static LogFormat log_format_of(const char *name)
 /* A server's message may have several lines; a report has one. */
 static void one_line(char *text)
 {
-    for (char *at = text; *at; at++)
-        if (*at == '\n' || *at == '\r')
-            *at = ' ';
+    char *to = text;
+
+    for (const char *at = text; *at;) {
+        size_t blanks = strspn(at, " \t\r\n");
+        bool broken = memchr(at, '\n', blanks) != NULL;
+
+        at += blanks;
+        if (broken) {
+            if (*at)
+                *to++ = ' ';
+        } else {
+            memmove(to, at - blanks, blanks);
+            to += blanks;
+        }
+        if (*at)
+            *to++ = *at++;
+    }
+    *to = '\0';
 }
 
 static void report_json(const char *name, const Err *err)
