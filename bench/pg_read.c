@@ -115,8 +115,7 @@ Position apply_committed_end(const Apply *apply)
 
 Position apply_durable_end(const Apply *apply)
 {
-    (void)apply;
-    return POSITION_NONE; /* the slot stays where it is, for the next run */
+    return apply->end; /* so the slot moves: give each run a copy of its own */
 }
 
 void apply_error(Apply *apply, Err *err)

@@ -620,6 +620,9 @@ static void fill_status(Session *s, StreamStatus *status)
     ApplyCounters counters = apply_counters(s->apply);
     const StreamStatus *before = &s->stream->before;
 
+    if (position_is_none(status->began))
+        status->began = s->began_at;
+    status->binary = s->binary;
     status->received = received(s);
     status->source_end = later(s->source_end, status->received);
     status->applied_end = nothing_waits(s) ? later(status->received, apply_committed_end(s->apply))

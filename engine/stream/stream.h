@@ -33,6 +33,8 @@ typedef enum StreamPhase { STREAM_CONNECTING, STREAM_CATCHING_UP, STREAM_FOLLOWI
 
 typedef struct StreamStatus {
     StreamPhase phase;
+    Position began;         /* where the first connection of this run began to stream; NONE: not yet */
+    bool binary;            /* values travel in their binary form */
     Position received;      /* WAL position up to which the source has sent */
     Position source_end;    /* the source's own end of WAL, as of its last message */
     Position applied_end;   /* committed on the target; with nothing pending, everything received */
