@@ -275,7 +275,7 @@ static const char *next_query(const XmlNode *root, Arena *arena)
 
     if (!aws_is(xml_bool(root, "IsTruncated")) || !name)
         return NULL;
-    return arena_printf(arena, "%s%sname=%s%s%s", set ? "identifier=" : "", set ? encoded(set, arena) : "",
+    return arena_printf(arena, "%s%s%sname=%s%s%s", set ? "identifier=" : "", set ? encoded(set, arena) : "", set ? "&" : "",
                         encoded(name, arena), type ? "&type=" : "", type ? encoded(type, arena) : "");
 }
 
