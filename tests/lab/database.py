@@ -50,12 +50,14 @@ class Database:
         name = sql.Identifier(master)
         own = [dbname] if dbname and dbname != "postgres" else []
         statements = [f"create role {r} nologin" for r in ("rds_superuser", "rds_replication", "rds_password", "rds_iam")]
-        statements.append("grant pg_monitor, pg_signal_backend, rds_replication, rds_password to rds_superuser with admin option")
+        statements.append("grant pg_monitor, pg_signal_backend, rds_replication, rds_password to rds_superuser with admin "
+                          "option")
         if new:
             statements += ["grant pg_checkpoint to rds_superuser with admin option",
                            f"grant set on parameter {', '.join(SETTABLE)} to rds_superuser"]
         statements += [
-            sql.SQL("create role {} login createdb createrole replication valid until 'infinity' password {}").format(name, sql.Literal(password)),
+            sql.SQL("create role {} login createdb createrole replication valid until 'infinity' password {}")
+            .format(name, sql.Literal(password)),
             sql.SQL("grant rds_superuser to {}").format(name), "create database rdsadmin",
             *[sql.SQL("create database {} owner {}").format(sql.Identifier(d), name) for d in own],
             # on RDS the master owns this too, and with it (15+) the public schema

@@ -115,7 +115,13 @@ class _Udp(socketserver.BaseRequestHandler):
         data, sock = self.request
         reply = _reply_to(self.server.names, data)
         if reply is not None:
-            sock.sendto(reply.to_wire(max_size=1232), self.client_address)
+            try:
+                wire = reply.to_wire(max_size=1232)
+            except dns.exception.TooBig:                        # the client comes again over TCP
+                reply.answer.clear()
+                reply.flags |= dns.flags.TC
+                wire = reply.to_wire()
+            sock.sendto(wire, self.client_address)
 
 
 class _Tcp(socketserver.BaseRequestHandler):

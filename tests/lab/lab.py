@@ -15,7 +15,8 @@ from lab.server import Lab                                      # noqa: E402
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", required=True, help="scratch folder for servers and snapshots; user postgres must be able to enter it")
+    parser.add_argument("--dir", required=True,
+                        help="scratch folder for servers and snapshots; user postgres must be able to enter it")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, help="of the AWS endpoint; a free one when not given")
     parser.add_argument("--dns-host", help="address of the DNS; --host when not given")

@@ -8,13 +8,15 @@ from lab.errors import AwsError
 RDS_OWN = {
     "rds.logical_replication": ("boolean", "0", True, "Enables logical decoding."),
     "rds.force_ssl": ("boolean", "0", False, "Force SSL connections."),       # 1 on RDS since 15; the lab's tests speak both
-    "rds.log_retention_period": ("integer", "4320", False, "Amazon RDS will delete PostgreSQL log that are older than N minutes."),
+    "rds.log_retention_period": ("integer", "4320", False,
+                                 "Amazon RDS will delete PostgreSQL log that are older than N minutes."),
     "rds.restrict_password_commands": ("boolean", None, True, "restricts password-related commands to members of rds_password"),
     "rds.iam_auth_for_replication": ("boolean", "0", False, "Allows IAM authentication for replication connections."),
 }
 # what RDS sets otherwise than the server's built-in value
 RDS_DEFAULTS = {"max_replication_slots": "20", "max_wal_senders": "20", "max_logical_replication_workers": None,
-                "wal_level": "replica", "max_connections": "200", "log_checkpoints": "1", "password_encryption": "scram-sha-256",
+                "wal_level": "replica", "max_connections": "200", "log_checkpoints": "1",
+                "password_encryption": "scram-sha-256",
                 "max_wal_size": "1GB"}
 # RDS keeps these for itself
 FIXED = re.compile(r"^(wal_level|listen_addresses|port|.*_directories|data_directory|config_file|hba_file|ident_file|"

@@ -28,9 +28,11 @@ class Rds(RdsBase, RdsSettings, RdsInstances, RdsModify, RdsSnapshots, RdsGroups
     def state(self):
         with self.lock:
             return {
-                "instances": {i.id: {"status": i.status, "address": i.address, "host": i.db.server.host, "port": i.db.server.port,
+                "instances": {i.id: {"status": i.status, "address": i.address, "host": i.db.server.host,
+                                     "port": i.db.server.port,
                                      "endpoint": i.data["Endpoint"]["Address"], "name": self.endpoint_name(i.id),
-                                     "admin_dsn": i.db.server.dsn(), "datadir": i.db.server.datadir, "pid": i.db.server.pid, "up": i.db.server.is_up(),
+                                     "admin_dsn": i.db.server.dsn(), "datadir": i.db.server.datadir, "pid": i.db.server.pid,
+                                     "up": i.db.server.is_up(),
                                      "kms_key": i.data.get("KmsKeyId"), "logs": i.db.log_folder}
                               for i in self.instances.values()},
                 "snapshots": {s.id: {"status": s.data["Status"], "percent": s.data["PercentProgress"], "folder": s.folder,

@@ -97,7 +97,8 @@ class RdsBase:
         self.known_parameters = parameters.catalogue(lab.bindir)
         self._claims = []
         self._add_group(f"default.postgres{self.major}", f"Default parameter group for postgres{self.major}")
-        self.subnet_groups = {n: self._subnet_group(n, v) for n, v in (("default", "vpc-0default"), ("lab-private", "vpc-0private"))}
+        self.subnet_groups = {n: self._subnet_group(n, vpc) for n, vpc in (("default", "vpc-0default"),
+                                                                           ("lab-private", "vpc-0private"))}
         self.option_groups = {n: self._option_group(n) for n in (f"default:postgres-{self.major}", "lab-options")}
 
     # small things

@@ -12,7 +12,8 @@ class RdsGroups:
             if name in self.groups:
                 raise AwsError("DBParameterGroupAlreadyExists", f"Parameter group {name} already exists")
             if p["DBParameterGroupFamily"] != f"postgres{self.major}":
-                raise AwsError("InvalidParameterValue", f"ParameterGroupFamily {p['DBParameterGroupFamily']} is not a valid parameter group family")
+                raise AwsError("InvalidParameterValue",
+                               f"ParameterGroupFamily {p['DBParameterGroupFamily']} is not a valid parameter group family")
             group = self._add_group(name, p["Description"])
             self.tags[group.arn] = p.get("Tags", [])
             return {"DBParameterGroup": group.described()}
@@ -55,13 +56,16 @@ class RdsGroups:
             group = self._changeable(p["DBParameterGroupName"])
             users = [i.id for i in self.instances.values() if i.group == group.name]
             if users:
-                raise AwsError("InvalidDBParameterGroupState", f"One or more database instances are still members of this parameter group {group.name}, so the group cannot be deleted")
+                raise AwsError("InvalidDBParameterGroupState",
+                               f"One or more database instances are still members of this parameter group {group.name}, so "
+                               "the group cannot be deleted")
             del self.groups[group.name]
 
     def _changeable(self, name):
         group = self._group(name)
         if group.name.startswith("default."):
-            raise AwsError("InvalidParameterValue", f"The parameter DBParameterGroupName must be provided and must not be a default group: {group.name}")
+            raise AwsError("InvalidParameterValue",
+                           f"The parameter DBParameterGroupName must be provided and must not be a default group: {group.name}")
         return group
 
     def _spread(self, group, immediately):
@@ -115,11 +119,13 @@ class RdsGroups:
         if name and name.lower() not in self.subnet_groups:
             raise AwsError("DBSubnetGroupNotFoundFault", f"DB subnet group '{name}' does not exist.", 404)
         found = [self.subnet_groups[name.lower()]] if name else list(self.subnet_groups.values())
-        return self._answer("DBSubnetGroups", self._page("DescribeDBSubnetGroups", p, found, lambda g: g["DBSubnetGroupName"]), dict)
+        return self._answer("DBSubnetGroups", self._page("DescribeDBSubnetGroups", p, found, lambda g: g["DBSubnetGroupName"]),
+                            dict)
 
     def DescribeOptionGroups(self, p, caller):
         name = p.get("OptionGroupName")
         if name and name.lower() not in self.option_groups:
             raise AwsError("OptionGroupNotFoundFault", f"Specified OptionGroupName: {name} not found.", 404)
         found = [self.option_groups[name.lower()]] if name else list(self.option_groups.values())
-        return self._answer("OptionGroupsList", self._page("DescribeOptionGroups", p, found, lambda g: g["OptionGroupName"]), dict)
+        return self._answer("OptionGroupsList", self._page("DescribeOptionGroups", p, found, lambda g: g["OptionGroupName"]),
+                            dict)

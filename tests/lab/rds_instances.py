@@ -25,14 +25,16 @@ class RdsInstances:
                 raise AwsError("InvalidParameterValue", "The parameter MasterUsername and MasterUserPassword must be provided "
                                "and must not be blank.")
             if user in ("rdsadmin", "admin", "public") or user.startswith("pg_") or not re.fullmatch(r"[a-zA-Z_]\w{0,62}", user):
-                raise AwsError("InvalidParameterValue", f"MasterUsername {user} cannot be used as it is a reserved word used by the engine")
+                raise AwsError("InvalidParameterValue",
+                               f"MasterUsername {user} cannot be used as it is a reserved word used by the engine")
             self._check_password(password)
             if p.get("AllocatedStorage", 0) < 20:
                 raise AwsError("InvalidParameterValue", f"Invalid storage size for engine name postgres and storage type gp3: "
                                f"{p.get('AllocatedStorage', 0)}")
             encrypted = p.get("StorageEncrypted", False)
             if "KmsKeyId" in p and not encrypted:
-                raise AwsError("InvalidParameterCombination", "Invalid storage encryption flag. Set StorageEncrypted to use KmsKeyId.")
+                raise AwsError("InvalidParameterCombination",
+                               "Invalid storage encryption flag. Set StorageEncrypted to use KmsKeyId.")
             defaults = {
                 "DBInstanceClass": p["DBInstanceClass"], "MasterUsername": user, "AllocatedStorage": p["AllocatedStorage"],
                 "StorageEncrypted": encrypted, "BackupRetentionPeriod": p.get("BackupRetentionPeriod", 1),
@@ -62,14 +64,16 @@ class RdsInstances:
             fields = {"db-instance-id": ("DBInstanceIdentifier", "DBInstanceArn"), "dbi-resource-id": ("DbiResourceId",),
                       "engine": ("Engine",), "db-cluster-id": (), "domain": ()}
             found = [i for i in found if self._passes(p, i.data, fields)]
-            return self._answer("DBInstances", self._page("DescribeDBInstances", p, found, lambda i: i.id), self._instance_shown)
+            return self._answer("DBInstances", self._page("DescribeDBInstances", p, found, lambda i: i.id),
+                                self._instance_shown)
 
     def RebootDBInstance(self, p, caller):
         with self.lock:
             instance = self._instance(p["DBInstanceIdentifier"])
             self._must_be_available(instance)
             if p.get("ForceFailover") and not instance.data["MultiAZ"]:
-                raise AwsError("InvalidParameterCombination", "Force failover cannot be specified because instance isn't configured for MultiAZ")
+                raise AwsError("InvalidParameterCombination",
+                               "Force failover cannot be specified because instance isn't configured for MultiAZ")
             instance.status = "rebooting"
             group = self._group(instance.group)
             instance.params = parameters.server_settings(group)
@@ -108,7 +112,8 @@ class RdsInstances:
                 raise AwsError("InvalidParameterCombination", "FinalDBSnapshotIdentifier can not be specified when deleting a "
                                "DB instance with SkipFinalSnapshot.")
             if not skip and not final:
-                raise AwsError("InvalidParameterCombination", "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified.")
+                raise AwsError("InvalidParameterCombination",
+                               "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified.")
             if instance.data["DeletionProtection"]:
                 raise AwsError("InvalidParameterCombination", "Cannot delete protected DB Instance, please disable deletion "
                                "protection and try again.")
@@ -140,7 +145,8 @@ class RdsInstances:
             self._must_be_available(instance)
             roles = instance.data["AssociatedRoles"]
             if any(r["RoleArn"] == p["RoleArn"] or r["FeatureName"] == p["FeatureName"] for r in roles):
-                raise AwsError("DBInstanceRoleAlreadyExists", f"Role {p['RoleArn']} or feature {p['FeatureName']} is already associated")
+                raise AwsError("DBInstanceRoleAlreadyExists",
+                               f"Role {p['RoleArn']} or feature {p['FeatureName']} is already associated")
             if p["FeatureName"] not in ("s3Import", "s3Export", "Lambda"):
                 raise AwsError("InvalidParameterValue", f"The feature-name {p['FeatureName']} isn't supported by postgres")
             role = {"RoleArn": p["RoleArn"], "FeatureName": p["FeatureName"], "Status": "PENDING"}

@@ -8,8 +8,10 @@ class RdsLogs:
     def DescribeDBLogFiles(self, p, caller):
         with self.lock:
             instance = self._instance(p["DBInstanceIdentifier"])
-        found = [{"LogFileName": name, "Size": size, "LastWritten": int(when * 1000)} for name, _, size, when in instance.db.logs()
-                 if p.get("FilenameContains", "") in name and size >= p.get("FileSize", 0) and when * 1000 >= p.get("FileLastWritten", 0)]
+        wanted = lambda name, size, when: (p.get("FilenameContains", "") in name and size >= p.get("FileSize", 0)
+                                           and when * 1000 >= p.get("FileLastWritten", 0))
+        found = [{"LogFileName": name, "Size": size, "LastWritten": int(when * 1000)}
+                 for name, _, size, when in instance.db.logs() if wanted(name, size, when)]
         return self._answer("DescribeDBLogFiles", self._page("DescribeDBLogFiles", p, found, lambda f: f["LogFileName"]), dict)
 
     def DownloadDBLogFilePortion(self, p, caller):
@@ -27,7 +29,8 @@ class RdsLogs:
     def DescribeEvents(self, p, caller):
         with self.lock:
             if "SourceIdentifier" in p and "SourceType" not in p:
-                raise AwsError("InvalidParameterCombination", "The parameter SourceType must be provided if SourceIdentifier is")
+                raise AwsError("InvalidParameterCombination",
+                               "The parameter SourceType must be provided if SourceIdentifier is")
             end = p["EndTime"].timestamp() if "EndTime" in p else self.lab.clock.now() + 1
             start = p["StartTime"].timestamp() if "StartTime" in p else self.lab.clock.now() - 60 * p.get("Duration", 60)
             found = []

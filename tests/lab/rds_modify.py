@@ -13,7 +13,8 @@ class RdsModify:
             now, later = self._plan_changes(instance, p)
             instance.data["PendingModifiedValues"] = {**instance.data["PendingModifiedValues"], **later}
             if "group" in now:
-                instance.data["DBParameterGroups"] = [{"DBParameterGroupName": now["group"], "ParameterApplyStatus": "applying"}]
+                instance.data["DBParameterGroups"] = [{"DBParameterGroupName": now["group"],
+                                                       "ParameterApplyStatus": "applying"}]
             answer = self._instance_shown(instance)
             if now:
                 instance.busy = True
@@ -29,13 +30,15 @@ class RdsModify:
         trial = copy.deepcopy(data)
         now, pending = {}, {}
         if "EngineVersion" in p and p["EngineVersion"] != self.version:
-            raise AwsError("InvalidParameterCombination", f"Cannot upgrade postgres from {self.version} to {p['EngineVersion']}")
+            raise AwsError("InvalidParameterCombination",
+                           f"Cannot upgrade postgres from {self.version} to {p['EngineVersion']}")
         for name, field in DEFERRED.items():
             if name in p and p[name] != data.get(field):
                 trial[field] = p[name]
                 (now if immediately else pending)[field] = p[name]
         if p.get("AllocatedStorage", data["AllocatedStorage"]) < data["AllocatedStorage"]:
-            raise AwsError("InvalidParameterCombination", f"Requested size for instance {instance.id} is smaller than the current one")
+            raise AwsError("InvalidParameterCombination",
+                           f"Requested size for instance {instance.id} is smaller than the current one")
         for name, field in AT_ONCE.items():
             if name in p:
                 trial[field] = p[name]
@@ -60,7 +63,8 @@ class RdsModify:
             if p["DBSubnetGroupName"].lower() not in self.subnet_groups:
                 raise AwsError("DBSubnetGroupNotFoundFault", f"DB subnet group '{p['DBSubnetGroupName']}' does not exist.", 404)
             if p["DBSubnetGroupName"].lower() == data["DBSubnetGroup"]["DBSubnetGroupName"]:
-                raise AwsError("InvalidVPCNetworkStateFault", "The specified DB instance is already in the target DB subnet group.")
+                raise AwsError("InvalidVPCNetworkStateFault",
+                               "The specified DB instance is already in the target DB subnet group.")
             (now if immediately else pending)["DBSubnetGroupName"] = p["DBSubnetGroupName"].lower()
         if "CloudwatchLogsExportConfiguration" in p:
             config = p["CloudwatchLogsExportConfiguration"]
@@ -119,7 +123,8 @@ class RdsModify:
                 data[field] = now[field]
         if "AllocatedStorage" in now or "StorageType" in now or "Iops" in now:
             self._check_storage(data, p)
-            self.event("db-instance", instance.id, "Finished applying modification to allocated storage", "configuration change")
+            self.event("db-instance", instance.id, "Finished applying modification to allocated storage",
+                       "configuration change")
         self._set_extras(data, {k: v for k, v in p.items() if k != "ManageMasterUserPassword"})
         if "MasterUserSecret" in now:
             data["MasterUserSecret"] = now["MasterUserSecret"]

@@ -135,9 +135,12 @@ class RdsSettings:
         if p.get("MonitoringInterval", 0) not in (0, 1, 5, 10, 15, 30, 60):
             raise AwsError("InvalidParameterValue", "The monitoring interval must be one of 0, 1, 5, 10, 15, 30, 60")
         if p.get("MonitoringInterval") and not (p.get("MonitoringRoleArn") or data.get("MonitoringRoleArn")):
-            raise AwsError("InvalidParameterCombination", "A MonitoringRoleARN value is required if you specify a MonitoringInterval value other than 0.")
+            raise AwsError("InvalidParameterCombination",
+                           "A MonitoringRoleARN value is required if you specify a MonitoringInterval value other than 0.")
         if p.get("MonitoringRoleArn") and not (p.get("MonitoringInterval") or data.get("MonitoringInterval")):
-            raise AwsError("InvalidParameterCombination", "You must specify a MonitoringInterval value other than 0 when you specify a MonitoringRoleARN value.")
+            raise AwsError("InvalidParameterCombination",
+                           "You must specify a MonitoringInterval value other than 0 when you specify a MonitoringRoleARN "
+                           "value.")
         if "MaxAllocatedStorage" in p:
             if p["MaxAllocatedStorage"] < data["AllocatedStorage"]:
                 raise AwsError("InvalidParameterCombination", "Max storage size must be greater than storage size")
@@ -159,11 +162,13 @@ class RdsSettings:
                 if not on:
                     data.pop(name, None)
             if on:
-                key = self.lab.kms.usable(p.get("PerformanceInsightsKMSKeyId", data.get("PerformanceInsightsKMSKeyId", "alias/aws/rds")))
+                key = self.lab.kms.usable(p.get("PerformanceInsightsKMSKeyId",
+                                                data.get("PerformanceInsightsKMSKeyId", "alias/aws/rds")))
                 if data.get("PerformanceInsightsKMSKeyId", key) != key:
                     raise AwsError("InvalidParameterCombination", "You can't change the Performance Insights KMS key")
                 data["PerformanceInsightsKMSKeyId"] = key
-                data["PerformanceInsightsRetentionPeriod"] = p.get("PerformanceInsightsRetentionPeriod", data.get("PerformanceInsightsRetentionPeriod", 7))
+                data["PerformanceInsightsRetentionPeriod"] = p.get("PerformanceInsightsRetentionPeriod",
+                                                                   data.get("PerformanceInsightsRetentionPeriod", 7))
         if p.get("ManageMasterUserPassword"):
             key = self.lab.kms.usable(p.get("MasterUserSecretKmsKeyId", "alias/aws/rds"))
             data["MasterUserSecret"] = {"SecretStatus": "active", "KmsKeyId": key, "SecretArn":

@@ -21,7 +21,8 @@ class RdsSnapshots:
     def _new_snapshot(self, instance, name, tags):
         name = self._identifier(name, "DBSnapshotIdentifier", 255)
         if name in self.snapshots:
-            raise AwsError("DBSnapshotAlreadyExists", f"Cannot create the snapshot because a snapshot with the identifier {name} already exists.")
+            raise AwsError("DBSnapshotAlreadyExists",
+                           f"Cannot create the snapshot because a snapshot with the identifier {name} already exists.")
         source = instance.data
         data = {"DBSnapshotIdentifier": name, "DBInstanceIdentifier": instance.id, "DBSnapshotArn": self.arn("snapshot", name),
                 "Status": "creating", "PercentProgress": 0, "SnapshotType": "manual", "Encrypted": source["StorageEncrypted"],
@@ -30,8 +31,8 @@ class RdsSnapshots:
                 "TagList": tags + ([t for t in source["TagList"] if t["Key"] not in {g["Key"] for g in tags}]
                                    if source["CopyTagsToSnapshot"] else [])}
         for field in ("Engine", "EngineVersion", "AllocatedStorage", "AvailabilityZone", "InstanceCreateTime", "MasterUsername",
-                      "LicenseModel", "Iops", "StorageType", "StorageThroughput", "KmsKeyId", "ProcessorFeatures", "DbiResourceId",
-                      "IAMDatabaseAuthenticationEnabled", "DedicatedLogVolume"):
+                      "LicenseModel", "Iops", "StorageType", "StorageThroughput", "KmsKeyId", "ProcessorFeatures",
+                      "DbiResourceId", "IAMDatabaseAuthenticationEnabled", "DedicatedLogVolume"):
             if field in source:
                 data[field] = copy.deepcopy(source[field])
         snapshot = Snapshot(data, os.path.join(self.lab.folder, "snapshots", letters(12).lower()), copy.deepcopy(source))
@@ -106,14 +107,17 @@ class RdsSnapshots:
             source = self._snapshot(p["SourceDBSnapshotIdentifier"])
             name = self._identifier(p["TargetDBSnapshotIdentifier"], "TargetDBSnapshotIdentifier", 255)
             if name in self.snapshots:
-                raise AwsError("DBSnapshotAlreadyExists", f"Cannot create the snapshot because a snapshot with the identifier {name} already exists.")
+                raise AwsError("DBSnapshotAlreadyExists",
+                               f"Cannot create the snapshot because a snapshot with the identifier {name} already exists.")
             if source.data["Status"] != "available":
-                raise AwsError("InvalidDBSnapshotState", f"Cannot copy the snapshot because it is in {source.data['Status']} state.")
+                raise AwsError("InvalidDBSnapshotState",
+                               f"Cannot copy the snapshot because it is in {source.data['Status']} state.")
             old_key = self.lab.kms.usable(source.data["KmsKeyId"]) if source.data["Encrypted"] else None
             key = self.lab.kms.usable(p["KmsKeyId"]) if p.get("KmsKeyId") else old_key
             data = copy.deepcopy(source.data)
-            data.update(DBSnapshotIdentifier=name, DBSnapshotArn=self.arn("snapshot", name), Status="copying", PercentProgress=0,
-                        SnapshotType="manual", Encrypted=key is not None, SourceDBSnapshotIdentifier=source.data["DBSnapshotArn"],
+            data.update(DBSnapshotIdentifier=name, DBSnapshotArn=self.arn("snapshot", name), Status="copying",
+                        PercentProgress=0, SnapshotType="manual", Encrypted=key is not None,
+                        SourceDBSnapshotIdentifier=source.data["DBSnapshotArn"],
                         SnapshotCreateTime=stamp(self.lab.clock.now()),
                         TagList=p.get("Tags") or (data["TagList"] if p.get("CopyTags") else []))
             data.pop("KmsKeyId", None)
@@ -121,7 +125,8 @@ class RdsSnapshots:
                 data["KmsKeyId"] = key
             if p.get("OptionGroupName"):
                 data["OptionGroupName"] = p["OptionGroupName"]
-            snapshot = Snapshot(data, os.path.join(self.lab.folder, "snapshots", letters(12).lower()), copy.deepcopy(source.origin))
+            snapshot = Snapshot(data, os.path.join(self.lab.folder, "snapshots", letters(12).lower()),
+                                copy.deepcopy(source.origin))
             self.snapshots[name] = snapshot
             fault = self.lab.faults.hit("rds", "CopyDBSnapshot", later=True)
             answer = copy.deepcopy(data)
@@ -146,7 +151,8 @@ class RdsSnapshots:
         with self.lock:
             snapshot = self._snapshot(p["DBSnapshotIdentifier"])
             if snapshot.data["Status"] not in ("available", "failed", "copying"):
-                raise AwsError("InvalidDBSnapshotState", f"Cannot delete the snapshot because it is not currently in the available state.")
+                raise AwsError("InvalidDBSnapshotState",
+                               "Cannot delete the snapshot because it is not currently in the available state.")
             snapshot.gone = True
             del self.snapshots[snapshot.id]
             self.event("db-snapshot", snapshot.id, "Deleted manual snapshot", "deletion")
@@ -172,7 +178,8 @@ class RdsSnapshots:
             was, has = snapshot.origin, snapshot.data["AllocatedStorage"]
             size = p.get("AllocatedStorage", has)
             if size < has or has < size < has * 1.1:
-                raise AwsError("InvalidParameterValue", f"Invalid storage size: {size}. It must be the snapshot's {has} or at least 10 % more")
+                raise AwsError("InvalidParameterValue",
+                               f"Invalid storage size: {size}. It must be the snapshot's {has} or at least 10 % more")
             defaults = {
                 "DBInstanceClass": p.get("DBInstanceClass", was["DBInstanceClass"]), "MasterUsername": was["MasterUsername"],
                 "AllocatedStorage": size, "StorageEncrypted": snapshot.data["Encrypted"],

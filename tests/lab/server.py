@@ -33,9 +33,9 @@ SECRET_PARAMETERS = {"MasterUserPassword", "WebIdentityToken", "TdeCredentialPas
 UNSIGNED = {("sts", "AssumeRoleWithWebIdentity")}
 # codes that any call may answer, beside those in its model
 COMMON = {"AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature",
-          "IncompleteSignatureException", "InternalFailure", "InvalidAction", "InvalidClientTokenId", "InvalidParameterCombination",
-          "InvalidParameterValue", "InvalidSignatureException", "MissingAuthenticationToken", "MissingAuthenticationTokenException",
-          "MissingParameter", "RequestExpired", "SerializationException", "ServiceUnavailable", "SignatureDoesNotMatch", "Throttling",
+          "IncompleteSignatureException", "InternalFailure", "InvalidAction", "InvalidClientTokenId",
+          "InvalidParameterCombination", "InvalidParameterValue", "InvalidSignatureException", "MissingAuthenticationToken",
+          "MissingAuthenticationTokenException", "MissingParameter", "RequestExpired", "SerializationException", "ServiceUnavailable", "SignatureDoesNotMatch", "Throttling",
           "ThrottlingException", "UnrecognizedClientException", "ValidationError", "InvalidInput", "UnknownOperationException",
           "DBInstanceNotReady"}
 BODY_LIMIT = 1 << 20
@@ -121,7 +121,8 @@ class Lab:
     def info(self):
         """What a program needs to know to use the lab; printed as one line of JSON at the start."""
         return {"endpoint": self.endpoint, "dns": f"{self.dns_host}:{self.dns_port}", "dns_host": self.dns_host,
-                "dns_port": self.dns_port, "db_port": self.db_port, "access_key": self.access_key, "secret_key": self.secret_key,
+                "dns_port": self.dns_port, "db_port": self.db_port, "access_key": self.access_key,
+                "secret_key": self.secret_key,
                 "region": self.region, "account": self.account, "folder": self.folder, "pid": os.getpid(),
                 "ca": self.authority.bundle if self.authority else None, "hosts": self.hosts_file,
                 "key_a": self.key_a, "key_b": self.key_b, "zone": self.zone.name, "zone_id": self.zone.id,
@@ -132,7 +133,8 @@ class Lab:
 
     def env(self):
         """Environment of a program that is to talk to the lab with the lasting key."""
-        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": self.access_key,
+                "AWS_SECRET_ACCESS_KEY": self.secret_key,
                 "AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "AWS_EC2_METADATA_DISABLED": "true"}
 
     def client(self, service, **more):
@@ -330,16 +332,18 @@ class _Call:
         elif kind == "drop":
             raise _Drop()
         elif kind == "html":
-            return fault["status"] or 503, {"Content-Type": "text/html"}, b"<html><body><h1>503 Service Unavailable</h1></body></html>"
+            page = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
+            return fault["status"] or 503, {"Content-Type": "text/html"}, page
         elif kind == "throttle":
-            return self._refused(AwsError(fault["code"] or ("ThrottlingException" if self.is_json else "Throttling"), "Rate exceeded",
-                                          fault["status"] or 400))
+            return self._refused(AwsError(fault["code"] or ("ThrottlingException" if self.is_json else "Throttling"),
+                                          "Rate exceeded", fault["status"] or 400))
         elif kind == "status":
             status = fault["status"] or 500
             return self._refused(AwsError(fault["code"] or ("ServiceUnavailable" if status == 503 else "InternalFailure"),
                                           fault["message"] or "We encountered an internal error. Please try again.", status))
         elif kind == "error":
-            return self._refused(AwsError(fault["code"] or "AccessDenied", fault["message"] or "refused on request", fault["status"] or 403),
+            return self._refused(AwsError(fault["code"] or "AccessDenied", fault["message"] or "refused on request",
+                                          fault["status"] or 403),
                                  known=True)
         return None
 

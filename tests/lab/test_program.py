@@ -18,7 +18,8 @@ WRAPPER = glob.glob("/usr/lib/*/libnss_wrapper.so")
 
 
 def start(folder, *options):
-    process = subprocess.Popen([sys.executable, LAB, "--dir", folder, "--speed", "20", *options], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, LAB, "--dir", folder, "--speed", "20", *options], stdout=subprocess.PIPE,
+                               text=True)
     return process, json.loads(process.stdout.readline())
 
 
@@ -59,7 +60,8 @@ def test_names_through_libc(folder):
         assert endpoint["Address"].startswith("src.") and endpoint["Address"].endswith(".eu-west-1.rds.lab")
         env = {**os.environ, "LD_PRELOAD": WRAPPER[0], "NSS_WRAPPER_HOSTS": info["hosts"], "PGPASSWORD": "boss-password"}
         done = subprocess.run(["psql", "-Atc", "select inet_server_addr()",
-                               f"host={endpoint['Address']} port={endpoint['Port']} user=boss dbname=postgres sslmode=verify-full sslrootcert={info['ca']}"],
+                               f"host={endpoint['Address']} port={endpoint['Port']} user=boss dbname=postgres "
+                               f"sslmode=verify-full sslrootcert={info['ca']}"],
                               env=env, capture_output=True, text=True)
         assert done.stdout.startswith("127.0.0."), done.stderr
     finally:

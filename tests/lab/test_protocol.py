@@ -1,12 +1,15 @@
 """Signatures, credentials, validation, pagination, faults: everything about a request but what it does."""
 import datetime
+import http.client
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 
 import botocore.auth
 import botocore.awsrequest
+import botocore.config
 import botocore.credentials
 import botocore.exceptions
 import botocore.session
@@ -37,7 +40,7 @@ def clean(lab):
     assert not [v for v in lab.violations if v["kind"] != "request"], lab.violations
 
 
-def http(url, data=None, headers={}, method=None):
+def fetch(url, data=None, headers={}, method=None):
     """(status, headers, body) of a plain request; 0 when the connection was dropped."""
     if isinstance(data, (dict, list)):
         data = json.dumps(data).encode()
@@ -47,11 +50,12 @@ def http(url, data=None, headers={}, method=None):
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as e:
         return e.code, dict(e.headers), e.read()
-    except (urllib.error.URLError, OSError, __import__("http").client.HTTPException):
+    except (urllib.error.URLError, OSError, http.client.HTTPException):
         return 0, {}, b""
 
 
-def signed(lab, body="Action=DescribeDBInstances&Version=2014-10-31", service="rds", region=None, key=None, secret=None, token=None,
+def signed(lab, body="Action=DescribeDBInstances&Version=2014-10-31", service="rds", region=None, key=None, secret=None,
+           token=None,
            when=None, change=lambda request: None, headers=None, monkeypatch=None):
     """Signs with botocore's signer, lets the test change the signed request, sends it."""
     credentials = botocore.credentials.Credentials(key or lab.access_key, secret or lab.secret_key, token)
@@ -66,7 +70,7 @@ def signed(lab, body="Action=DescribeDBInstances&Version=2014-10-31", service="r
     if when:
         monkeypatch.undo()
     change(request)
-    return http(request.url, request.data, dict(request.headers.items()))
+    return fetch(request.url, request.data, dict(request.headers.items()))
 
 
 def error(answer):
@@ -78,7 +82,8 @@ def error(answer):
 
 def test_a_good_signature_passes(lab):
     assert signed(lab)[0] == 200
-    assert signed(lab, "{}", "kms", headers={"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "TrentService.ListKeys"})[0] == 200
+    assert signed(lab, "{}", "kms",
+                  headers={"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "TrentService.ListKeys"})[0] == 200
 
 
 @pytest.mark.parametrize("how,status,code", [
@@ -87,19 +92,24 @@ def test_a_good_signature_passes(lab):
     (dict(token="made up"), 403, "InvalidClientTokenId"),
     (dict(region="us-east-1"), 403, "SignatureDoesNotMatch"),
     (dict(service="sts"), 403, "SignatureDoesNotMatch"),
-    (dict(change=lambda r: r.headers.replace_header("Authorization", r.headers["Authorization"][:-1] + "x")), 403, "SignatureDoesNotMatch"),
+    (dict(change=lambda r: r.headers.replace_header("Authorization", r.headers["Authorization"][:-1] + "x")), 403,
+     "SignatureDoesNotMatch"),
     (dict(change=lambda r: setattr(r, "data", r.data + b"&MaxRecords=20")), 403, "SignatureDoesNotMatch"),
     (dict(change=lambda r: r.headers.add_header("X-Amz-Extra", "1")), 403, "SignatureDoesNotMatch"),
     (dict(change=lambda r: r.headers.__delitem__("Authorization")), 403, "MissingAuthenticationToken"),
-    (dict(change=lambda r: r.headers.replace_header("Authorization", "AWS4-HMAC-SHA256 Credential=x")), 400, "IncompleteSignature"),
+    (dict(change=lambda r: r.headers.replace_header("Authorization", "AWS4-HMAC-SHA256 Credential=x")), 400,
+     "IncompleteSignature"),
 ])
 def test_bad_signatures(lab, how, status, code):
     assert error(signed(lab, **how)) == (status, code)
     assert lab.requests[-1]["error"] == code and lab.violations == []
 
 
-@pytest.mark.parametrize("how,code", [(dict(secret="wrong"), "InvalidSignatureException"), (dict(key="AKIANOBODY"), "UnrecognizedClientException"),
-                                      (dict(change=lambda r: r.headers.__delitem__("Authorization")), "MissingAuthenticationTokenException")])
+@pytest.mark.parametrize("how,code",
+                         [(dict(secret="wrong"), "InvalidSignatureException"),
+                          (dict(key="AKIANOBODY"), "UnrecognizedClientException"),
+                                      (dict(change=lambda r: r.headers.__delitem__("Authorization")),
+                                       "MissingAuthenticationTokenException")])
 def test_bad_signatures_in_json(lab, how, code):
     headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "TrentService.ListKeys"}
     assert error(signed(lab, "{}", "kms", headers=headers, **how)) == (400, code)
@@ -118,8 +128,9 @@ def test_clock_skew(lab, monkeypatch, minutes, status):
 def test_presigned_query(lab):
     def get(change=lambda url: url, expires=60):
         request = botocore.awsrequest.AWSRequest("GET", lab.endpoint + "/?Action=GetCallerIdentity&Version=2011-06-15")
-        botocore.auth.SigV4QueryAuth(botocore.credentials.Credentials(lab.access_key, lab.secret_key), "sts", lab.region, expires).add_auth(request)
-        return http(change(request.url))
+        botocore.auth.SigV4QueryAuth(botocore.credentials.Credentials(lab.access_key, lab.secret_key), "sts", lab.region,
+                                     expires).add_auth(request)
+        return fetch(change(request.url))
     assert get()[0] == 200
     assert error(get(lambda url: url.replace("X-Amz-Expires=60", "X-Amz-Expires=61"))) == (403, "SignatureDoesNotMatch")
     assert error(get(expires=-1)) == (400, "RequestExpired")
@@ -141,7 +152,8 @@ def test_assumed_role_and_its_end(lab):
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
         sts.assume_role(RoleArn=f"arn:aws:iam::{lab.account}:role/other", RoleSessionName="test")
     given = sts.assume_role(RoleArn=lab.info()["role_arn"], RoleSessionName="test", DurationSeconds=900)["Credentials"]
-    session = dict(aws_access_key_id=given["AccessKeyId"], aws_secret_access_key=given["SecretAccessKey"], aws_session_token=given["SessionToken"])
+    session = dict(aws_access_key_id=given["AccessKeyId"], aws_secret_access_key=given["SecretAccessKey"],
+                   aws_session_token=given["SessionToken"])
     assert ":assumed-role/keybridge/test" in lab.client("sts", **session).get_caller_identity()["Arn"]
     with pytest.raises(botocore.exceptions.ClientError, match="InvalidClientTokenId"):
         lab.client("sts", **{**session, "aws_session_token": "other"}).get_caller_identity()
@@ -166,8 +178,8 @@ def test_botocore_gets_credentials_from_imds(lab, bare):
     bare.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", lab.endpoint + "/")
     found = botocore.session.Session().get_credentials()
     assert found.method == "iam-role" and signed(lab, key=found.access_key, secret=found.secret_key, token=found.token)[0] == 200
-    assert http(lab.endpoint + "/latest/meta-data/iam/security-credentials/")[0] == 401     # IMDSv1 isn't spoken
-    assert http(lab.endpoint + "/latest/api/token", headers={"X-aws-ec2-metadata-token-ttl-seconds": "0"}, method="PUT")[0] == 400
+    assert fetch(lab.endpoint + "/latest/meta-data/iam/security-credentials/")[0] == 401     # IMDSv1 isn't spoken
+    assert fetch(lab.endpoint + "/latest/api/token", headers={"X-aws-ec2-metadata-token-ttl-seconds": "0"}, method="PUT")[0] == 400
 
 
 def test_botocore_gets_credentials_from_the_container_endpoint(lab, bare):
@@ -175,14 +187,14 @@ def test_botocore_gets_credentials_from_the_container_endpoint(lab, bare):
     bare.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", lab.sts.container_token)
     found = botocore.session.Session().get_credentials()
     assert found.method == "container-role" and signed(lab, key=found.access_key, secret=found.secret_key, token=found.token)[0] == 200
-    assert http(lab.info()["container_uri"])[0] == 403
+    assert fetch(lab.info()["container_uri"])[0] == 403
     lab.faults.add("status", service="container", status=500, times=1)
-    assert http(lab.info()["container_uri"])[0] == 500
+    assert fetch(lab.info()["container_uri"])[0] == 500
 
 
 def test_web_identity(lab):
-    import botocore.config
-    sts = lab.client("sts", aws_access_key_id=None, aws_secret_access_key=None, config=botocore.config.Config(signature_version=botocore.UNSIGNED))
+    sts = lab.client("sts", aws_access_key_id=None, aws_secret_access_key=None,
+                     config=botocore.config.Config(signature_version=botocore.UNSIGNED))
     with open(lab.token_file) as f:
         token = f.read()
     given = sts.assume_role_with_web_identity(RoleArn=lab.info()["role_arn"], RoleSessionName="web", WebIdentityToken=token)["Credentials"]
@@ -199,11 +211,13 @@ def test_web_identity(lab):
     ("Action=DescribeDBInstances&Version=2013-01-10", "InvalidAction"),
     ("Action=DescribeDBInstances&Version=2014-10-31&Marke=x", "ValidationError"),
     ("Action=DescribeDBInstances&Version=2014-10-31&MaxRecords=many", "ValidationError"),
-    ("Action=DescribeDBInstances&Version=2014-10-31&Filters.Filter.1.Name=engine&Filters.Filter.1.Values.member.1=postgres", "ValidationError"),
+    ("Action=DescribeDBInstances&Version=2014-10-31&Filters.Filter.1.Name=engine&Filters.Filter.1.Values.member.1=postgres",
+     "ValidationError"),
     ("Action=DescribeDBInstances&Version=2014-10-31&Filters.Filter.2.Name=engine", "ValidationError"),
     ("Action=CreateDBSnapshot&Version=2014-10-31&DBInstanceIdentifier=x", "MissingParameter"),
     ("Action=RestoreDBInstanceFromDBSnapshot&Version=2014-10-31&DBInstanceIdentifier=a&DBSnapshotIdentifier=b&KmsKeyId=alias%2Flab-b", "ValidationError"),
-    ("Action=CreateDBInstance&Version=2014-10-31&DBInstanceIdentifier=a&Engine=postgres&DBInstanceClass=db.x&MultiAZ=yes", "ValidationError"),
+    ("Action=CreateDBInstance&Version=2014-10-31&DBInstanceIdentifier=a&Engine=postgres&DBInstanceClass=db.x&MultiAZ=yes",
+     "ValidationError"),
     ("Action=DescribeEvents&Version=2014-10-31&SourceType=instance", "ValidationError"),
     ("Action=DescribeDBInstances&Version=2014-10-31&Version=2014-10-31", "ValidationError"),
 ])
@@ -212,8 +226,11 @@ def test_requests_outside_the_model(lab, body, code):
     assert [v["kind"] for v in lab.violations] == ["request"]
 
 
-@pytest.mark.parametrize("target,body,code", [("TrentService.DescribeKeys", "{}", "InvalidAction"), ("TrentService.DescribeKey", "{}", "MissingParameter"),
-                                              ("TrentService.ListKeys", "[]", "SerializationException"), ("TrentService.ListKeys", '{"Limits": 1}', "ValidationError")])
+@pytest.mark.parametrize("target,body,code",
+                         [("TrentService.DescribeKeys", "{}", "InvalidAction"),
+                          ("TrentService.DescribeKey", "{}", "MissingParameter"),
+                                              ("TrentService.ListKeys", "[]", "SerializationException"),
+                                              ("TrentService.ListKeys", '{"Limits": 1}', "ValidationError")])
 def test_json_requests_outside_the_model(lab, target, body, code):
     assert error(signed(lab, body, "kms", headers={"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target})) == (400, code)
     assert len(lab.violations) == 1
@@ -222,8 +239,10 @@ def test_json_requests_outside_the_model(lab, target, body, code):
 def test_unknown_members_are_caught_in_xml(lab):
     operation = models.operation("route53", "ChangeResourceRecordSets")
     space = 'xmlns="https://route53.amazonaws.com/doc/2013-04-01/"'
-    for body in (f"<ChangeResourceRecordSetsRequest {space}><ChangeBatch><Change/></ChangeBatch></ChangeResourceRecordSetsRequest>",
-                 "<ChangeResourceRecordSetsRequest><ChangeBatch/></ChangeResourceRecordSetsRequest>", f"<ChangeBatch {space}/>", "<"):
+    for body in (f"<ChangeResourceRecordSetsRequest "
+                 f"{space}><ChangeBatch><Change/></ChangeBatch></ChangeResourceRecordSetsRequest>",
+                 "<ChangeResourceRecordSetsRequest><ChangeBatch/></ChangeResourceRecordSetsRequest>", f"<ChangeBatch {space}/>",
+                 "<"):
         with pytest.raises(Invalid):
             protocol.rest_params(operation, {"Id": "Z"}, {}, body)
 
@@ -241,7 +260,8 @@ def test_answers_outside_the_model_are_caught(lab):
 
 def test_every_page_of_parameters_once(lab):
     rds = lab.client("rds")
-    pages = list(rds.get_paginator("describe_db_parameters").paginate(DBParameterGroupName="default.postgres15", PaginationConfig={"PageSize": 20}))
+    pages = list(rds.get_paginator("describe_db_parameters").paginate(DBParameterGroupName="default.postgres15",
+                                                                      PaginationConfig={"PageSize": 20}))
     names = [p["ParameterName"] for page in pages for p in page["Parameters"]]
     assert len(pages) > 10 and len(names) == len(set(names)) == len(lab.rds.known_parameters)
     assert {"rds.logical_replication", "max_connections"} <= set(names)
@@ -262,9 +282,11 @@ def test_pages_of_groups_zones_and_records(lab):
     by_name = route53.list_hosted_zones_by_name(DNSName="z3.test", MaxItems="1")
     assert by_name["HostedZones"][0]["Name"] == "z3.test." and by_name["NextDNSName"] == "z4.test."
     route53.change_resource_record_sets(HostedZoneId=zones[0]["Id"], ChangeBatch={"Changes": [
-        {"Action": "CREATE", "ResourceRecordSet": {"Name": f"r{n}.z0.test", "Type": "CNAME", "TTL": 5, "ResourceRecords": [{"Value": "x.test"}]}}
+        {"Action": "CREATE",
+         "ResourceRecordSet": {"Name": f"r{n}.z0.test", "Type": "CNAME", "TTL": 5, "ResourceRecords": [{"Value": "x.test"}]}}
         for n in range(7)]})
-    pages = list(route53.get_paginator("list_resource_record_sets").paginate(HostedZoneId=zones[0]["Id"], PaginationConfig={"PageSize": 3}))
+    pages = list(route53.get_paginator("list_resource_record_sets").paginate(HostedZoneId=zones[0]["Id"],
+                                                                             PaginationConfig={"PageSize": 3}))
     assert [len(p["ResourceRecordSets"]) for p in pages] == [3, 3, 3]
 
 
@@ -293,23 +315,24 @@ def test_log_portions_are_cut_at_a_megabyte():
 # --- faults
 
 def post_faults(lab, *faults):
-    assert http(lab.endpoint + "/_lab/faults", list(faults))[0] == 200
+    assert fetch(lab.endpoint + "/_lab/faults", list(faults))[0] == 200
 
 
 def test_throttling_and_statuses(lab):
-    post_faults(lab, {"kind": "throttle", "action": "DescribeDBInstances", "times": 2}, {"kind": "status", "action": "DescribeDBInstances", "status": 503})
+    post_faults(lab, {"kind": "throttle", "action": "DescribeDBInstances", "times": 2},
+                {"kind": "status", "action": "DescribeDBInstances", "status": 503})
     assert [signed(lab)[0] for _ in range(4)] == [400, 400, 503, 200]
-    post_faults(lab, {"kind": "throttle", "service": "kms"}, {"kind": "html", "times": 1}, {"kind": "error", "code": "AccessDenied", "after": 1})
+    post_faults(lab, {"kind": "throttle", "service": "kms"}, {"kind": "html", "times": 1},
+                {"kind": "error", "code": "AccessDenied", "after": 1})
     with pytest.raises(botocore.exceptions.ClientError, match="ThrottlingException"):
         lab.client("kms").list_keys()
     assert signed(lab)[0] == 503
     assert signed(lab)[0] == 200 and error(signed(lab)) == (403, "AccessDenied") and signed(lab)[0] == 200
-    assert [f["hits"] for f in json.loads(http(lab.endpoint + "/_lab/faults")[2])] == [2, 1, 1, 1, 1]
-    assert http(lab.endpoint + "/_lab/faults", {"kind": "nonsense"})[0] == 400
+    assert [f["hits"] for f in json.loads(fetch(lab.endpoint + "/_lab/faults")[2])] == [2, 1, 1, 1, 1]
+    assert fetch(lab.endpoint + "/_lab/faults", {"kind": "nonsense"})[0] == 400
 
 
 def test_a_client_retries_through_faults(lab):
-    import botocore.config
     rds = lab.client("rds", config=botocore.config.Config(retries={"mode": "standard", "max_attempts": 4}))
     post_faults(lab, {"kind": "throttle"}, {"kind": "html"}, {"kind": "drop"})
     assert rds.describe_db_instances()["DBInstances"] == []
@@ -323,7 +346,6 @@ def test_lost_answer_was_carried_out(lab):
 
 
 def test_slow_and_expired(lab):
-    import time
     post_faults(lab, {"kind": "slow", "seconds": 0.3}, {"kind": "expired"})
     start = time.monotonic()
     assert signed(lab)[0] == 200 and time.monotonic() - start > 0.3
@@ -340,10 +362,11 @@ def psycopg2_fails(dsn):
 
 def test_faults_of_the_work_itself(lab):
     rds, kms = lab.client("rds"), lab.client("kms")
-    rds.create_db_instance(DBInstanceIdentifier="src", Engine="postgres", DBInstanceClass="db.t4g.micro", AllocatedStorage=20, BackupRetentionPeriod=0,
+    rds.create_db_instance(DBInstanceIdentifier="src", Engine="postgres", DBInstanceClass="db.t4g.micro", AllocatedStorage=20,
+                           BackupRetentionPeriod=0,
                            MasterUsername="boss", MasterUserPassword="boss-password", StorageEncrypted=True, KmsKeyId=lab.key_a)
     assert "boss-password" not in json.dumps(lab.requests)
-    state = lambda: json.loads(http(lab.endpoint + "/_lab/state")[2])
+    state = lambda: json.loads(fetch(lab.endpoint + "/_lab/state")[2])
     wait_for("src", lambda: state()["instances"]["src"]["status"] == "available", 30)
     status = lambda name: rds.describe_db_snapshots(DBSnapshotIdentifier=name)["DBSnapshots"][0]["Status"]
 
@@ -371,7 +394,7 @@ def test_faults_of_the_work_itself(lab):
     rds.delete_db_snapshot(DBSnapshotIdentifier="c3")           # cancels the copy
 
     server = state()["instances"]["src"]
-    do = lambda action: http(lab.endpoint + "/_lab/servers", {"instance": "src", "action": action})
+    do = lambda action: fetch(lab.endpoint + "/_lab/servers", {"instance": "src", "action": action})
     assert do("pause")[0] == 200 and psycopg2_fails(server["admin_dsn"])
     assert do("resume")[0] == 200 and not psycopg2_fails(server["admin_dsn"])
     assert do("kill9")[0] == 200 and psycopg2_fails(server["admin_dsn"])
@@ -385,9 +408,10 @@ def test_faults_of_the_work_itself(lab):
 
 def test_control(lab):
     signed(lab)
-    entry = json.loads(http(lab.endpoint + "/_lab/requests")[2])[-1]
-    assert (entry["service"], entry["action"], entry["status"], entry["key"]) == ("rds", "DescribeDBInstances", 200, lab.access_key)
+    entry = json.loads(fetch(lab.endpoint + "/_lab/requests")[2])[-1]
+    assert (entry["service"], entry["action"], entry["status"], entry["key"]) == ("rds", "DescribeDBInstances", 200,
+                                                                                  lab.access_key)
     before = lab.clock.now()
-    assert json.loads(http(lab.endpoint + "/_lab/advance", {"seconds": 60})[2])["now"] > before + 59
-    assert http(lab.endpoint + "/_lab/violations", method="DELETE")[0] == 200 and http(lab.endpoint + "/_lab/nothing")[0] == 404
-    assert json.loads(http(lab.endpoint + "/_lab/info")[2])["endpoint"] == lab.endpoint
+    assert json.loads(fetch(lab.endpoint + "/_lab/advance", {"seconds": 60})[2])["now"] > before + 59
+    assert fetch(lab.endpoint + "/_lab/violations", method="DELETE")[0] == 200 and fetch(lab.endpoint + "/_lab/nothing")[0] == 404
+    assert json.loads(fetch(lab.endpoint + "/_lab/info")[2])["endpoint"] == lab.endpoint
