@@ -10,18 +10,25 @@
 
 #define WATCH_MS 3000
 
+typedef enum Step { FENCE, DRAIN, SEQUENCES, CLOSE, PROVE, OPEN, SWITCH, SETTLE, WATCH, STEPS } Step;
+
+static const char *const step_names[STEPS] = {"fence", "drain", "sequences", "close", "prove",
+                                              "open",  "switch", "settle",   "watch"};
+
 /* The fact "cutover": nothing or "undone", "closing", "opening", "switched", "done". */
 typedef struct Cutover {
     Move *move;
     Fence *fence;
     Pg *targets; /* opened before anybody waits */
     FenceLocks locks;
-    uint64_t end;         /* first marker */
-    uint64_t end_proved;  /* second */
-    uint64_t deadline_ms; /* writes are blocked for no longer */
-    uint64_t transactions; /* of all streams at the first marker */
-    uint64_t changes;
+    uint64_t *ends;        /* first markers, one a database */
+    uint64_t *ends_proved; /* second */
+    uint64_t deadline_ms;  /* writes are blocked for no longer */
+    uint64_t changes;      /* that all streams had applied between the two */
     bool closed;
+    unsigned ended;  /* sessions */
+    Buf who;    /* they were */
+    uint64_t took_us[STEPS];
     uint64_t step_us;
 } Cutover;
 
@@ -29,6 +36,11 @@ static bool put_state(Move *move, const char *state, Err *err)
 {
     return move_put(move, "", "cutover", state, err) &&
            audit_add(move->audit, err, "cutover", F_STR("state", state));
+}
+
+static void free_who(Cutover *cut)
+{
+    buf_fini(&cut->who);
 }
 
 bool cutover_state(Move *move, bool *open, bool *done, Err *err)
@@ -42,18 +54,28 @@ bool cutover_state(Move *move, bool *open, bool *done, Err *err)
     return true;
 }
 
-/* Durations of the steps, kept for the receipt. */
-static bool step(Cutover *cut, const char *name, Err *err)
+static void step(Cutover *cut, Step which)
 {
     uint64_t now = mono_us();
-    char key[64];
-    bool ok;
 
-    snprintf(key, sizeof(key), "step.%s_us", name);
-    ok = move_put_u64(cut->move, "", key, now - cut->step_us, err);
-    log_info("cutover step", F_STR("step", name), F_MS("took_ms", (double)(now - cut->step_us) / 1000));
-    cut->step_us = mono_us();
-    return ok;
+    cut->took_us[which] = now - cut->step_us;
+    cut->step_us = now;
+}
+
+/* Written once writes flow again: a disk that flushes slowly must not make the window longer. */
+static bool keep_steps(Cutover *cut, Step first, Step last, Err *err)
+{
+    char key[64];
+
+    for (Step i = first; i <= last; i++) {
+        snprintf(key, sizeof(key), "step.%s_us", step_names[i]);
+        log_info("cutover step", F_STR("step", step_names[i]), F_MS("took_ms", (double)cut->took_us[i] / 1000));
+        if (!move_put_u64(cut->move, "", key, cut->took_us[i], err) ||
+            !audit_add(cut->move->audit, err, "cutover step", F_STR("step", step_names[i]),
+                       F_MS("took_ms", (double)cut->took_us[i] / 1000)))
+            return false;
+    }
+    return true;
 }
 
 static bool in_time(Cutover *cut, const char *doing, Err *err)
@@ -127,11 +149,10 @@ static bool rehearse_drain(Cutover *cut, uint64_t *took_us, Err *err)
 {
     FollowWait wait = waiting(cut, "rehearsing the drain");
     uint64_t begun = mono_us();
-    uint64_t end;
 
     wait.deadline_ms = mono_ms() + cut->move->conf->cutover_timeout;
-    if (!fence_mark(cut->fence, "rehearsal", &end, err) ||
-        !follow_wait_durable(cut->move->follow, position_of_lsn(end), &wait, err))
+    if (!fence_mark(cut->fence, "rehearsal", cut->ends, err) ||
+        !follow_wait_applied(cut->move->follow, cut->ends, &wait, err))
         return false;
     *took_us = mono_us() - begun;
     return true;
@@ -167,15 +188,13 @@ static bool ready(Cutover *cut, Err *err)
 
 /* the window -------------------------------------------------------------------------------------------------- */
 
-static void count_changes(Cutover *cut, uint64_t *transactions, uint64_t *changes)
+static uint64_t count_changes(Cutover *cut)
 {
-    *transactions = *changes = 0;
-    for (size_t i = 0; i < follow_count(cut->move->follow); i++) {
-        StreamStatus s = follow_status(cut->move->follow, i);
+    uint64_t changes = 0;
 
-        *transactions += s.transactions;
-        *changes += s.changes;
-    }
+    for (size_t i = 0; i < follow_count(cut->move->follow); i++)
+        changes += follow_status(cut->move->follow, i).changes;
+    return changes;
 }
 
 static bool block(Cutover *cut, Err *err)
@@ -186,7 +205,15 @@ static bool block(Cutover *cut, Err *err)
     cut->step_us = cut->locks.asked_us;
     cut->deadline_ms = cut->locks.asked_us / 1000 + cut->move->conf->cutover_timeout;
     log_info("writes are blocked", F_U64("tables", cut->locks.tables), F_U64("attempts", cut->locks.attempts));
-    return step(cut, "fence", err);
+    step(cut, FENCE);
+    return true;
+}
+
+/* The streams commit asynchronously; one synchronous commit behind them puts all of that on the target's disk. */
+static bool flush_target(Cutover *cut, Err *err)
+{
+    return pg_exec(&cut->targets[0], "set synchronous_commit = on", err) &&
+           pg_exec(&cut->targets[0], "select txid_current()", err);
 }
 
 static bool drain(Cutover *cut, Err *err)
@@ -194,11 +221,11 @@ static bool drain(Cutover *cut, Err *err)
     FollowWait wait = waiting(cut, "draining to the end position");
 
     crash_point("cutover-drain");
-    if (!fence_mark(cut->fence, cut->move->id, &cut->end, err) ||
-        !follow_wait_durable(cut->move->follow, position_of_lsn(cut->end), &wait, err))
+    if (!fence_mark(cut->fence, cut->move->id, cut->ends, err) ||
+        !follow_wait_applied(cut->move->follow, cut->ends, &wait, err) || !flush_target(cut, err))
         return false;
-    count_changes(cut, &cut->transactions, &cut->changes);
-    return move_put_lsn(cut->move, "", "end", cut->end, err) && step(cut, "drain", err);
+    step(cut, DRAIN);
+    return true;
 }
 
 static bool keep_sequences(Move *move, const MoveDb *db, const char *key, SequencesResult *result, Err *err)
@@ -231,42 +258,60 @@ static bool sync_sequences(Cutover *cut, const char *key, Err *err)
 /* The intent comes first: after a kill the next run knows that it has to open the databases again. */
 static bool close_source(Cutover *cut, Err *err)
 {
-    AUTO_BUF who;
-    unsigned ended;
     uint64_t now = mono_ms();
 
-    buf_init(&who, 8192);
-    if (!put_state(cut->move, "closing", err))
+    if (!move_put(cut->move, "", "cutover", "closing", err))
         return false;
     cut->closed = true;
     crash_point("cutover-close");
     if (!fence_shut(cut->fence, err))
         return false;
     crash_point("cutover-closed");
-    if (!fence_evict(cut->fence, cut->deadline_ms > now ? cut->deadline_ms - now : 0, &ended, &who, err))
+    if (!fence_evict(cut->fence, cut->deadline_ms > now ? cut->deadline_ms - now : 0, &cut->ended, &cut->who, err))
         return false;
-    return move_put_u64(cut->move, "", "sessions_ended", ended, err) &&
-           move_put(cut->move, "", "fenced", who.len ? buf_str(&who) : "nobody was connected", err) &&
-           step(cut, "close", err);
+    step(cut, CLOSE);
+    return true;
 }
 
-/* Under locks nothing could commit; that nothing did is seen in the stream itself, up to a second marker. */
+/* Under locks nothing could commit; that nothing did is seen in the streams themselves, up to a second marker. What they had
+ * applied was counted a step after the first, when their figures had come in. */
 static bool prove(Cutover *cut, Err *err)
 {
     FollowWait wait = waiting(cut, "proving the end position");
-    uint64_t transactions;
     uint64_t changes;
 
     crash_point("cutover-prove");
-    if (!fence_mark(cut->fence, cut->move->id, &cut->end_proved, err) ||
-        !follow_finish(cut->move->follow, position_of_lsn(cut->end_proved), &wait, err))
+    if (!fence_mark(cut->fence, cut->move->id, cut->ends_proved, err) ||
+        !follow_wait_applied(cut->move->follow, cut->ends_proved, &wait, err) || !flush_target(cut, err))
         return false;
-    count_changes(cut, &transactions, &changes);
-    if (!follow_is_elsewhere(cut->move->follow) && changes - cut->changes > cut->move->db_count)
+    changes = count_changes(cut) - cut->changes; /* the markers themselves are one each */
+    if (changes > cut->move->db_count)
         return err_fail(err, ERR_STATE, "%" PRIu64 " changes were committed behind the end position, in spite of the fence",
-                        changes - cut->changes);
-    return move_put_lsn(cut->move, "", "end_proved", cut->end_proved, err) &&
-           sync_sequences(cut, "sequences_again", err) && step(cut, "prove", err);
+                        changes - cut->move->db_count);
+    if (!sync_sequences(cut, "sequences_again", err))
+        return false;
+    step(cut, PROVE);
+    return true;
+}
+
+/* What the window was made of, once nobody waits any more. */
+static bool keep_window(Cutover *cut, Err *err)
+{
+    Move *move = cut->move;
+
+    for (size_t i = 0; i < move->db_count; i++)
+        if (!move_put_lsn(move, move->dbs[i].name, "end", cut->ends[i], err) ||
+            !move_put_lsn(move, move->dbs[i].name, "end_proved", cut->ends_proved[i], err) ||
+            !audit_add(move->audit, err, "end position", F_STR("database", move->dbs[i].name), F_LSN("end", cut->ends[i]),
+                       F_LSN("proved_to", cut->ends_proved[i])))
+            return false;
+    return move_put_u64(move, "", "fence_attempts", cut->locks.attempts, err) &&
+           move_put_u64(move, "", "fence_tables", cut->locks.tables, err) &&
+           move_put_u64(move, "", "sessions_ended", cut->ended, err) &&
+           move_put(move, "", "fenced", cut->who.len ? buf_str(&cut->who) : "nobody was connected", err) &&
+           audit_add(move->audit, err, "source closed", F_U64("sessions_ended", cut->ended),
+                     F_SPAN("who", buf_span(&cut->who))) &&
+           keep_steps(cut, FENCE, SWITCH, err);
 }
 
 /* open, switch ------------------------------------------------------------------------------------------------ */
@@ -307,7 +352,7 @@ static bool open_target(Move *move, Pg *targets, Err *err)
 static bool move_clients(Move *move, Err *err)
 {
     crash_point("cutover-switch");
-    return switch_move(move->mover, &move->ends, err) && put_state(move, "switched", err);
+    return switch_move(move->mover, &move->ends, err);
 }
 
 /* Everybody who is still there or came back, until it has been quiet for a while. */
@@ -353,8 +398,11 @@ static bool undo(Cutover *cut, Err *err)
 
 static bool window(Cutover *cut, Err *err)
 {
-    return block(cut, err) && drain(cut, err) && sync_sequences(cut, "sequences", err) && step(cut, "sequences", err) &&
-           close_source(cut, err) && prove(cut, err) && in_time(cut, "opening", err);
+    if (!block(cut, err) || !drain(cut, err) || !sync_sequences(cut, "sequences", err))
+        return false;
+    cut->changes = count_changes(cut);
+    step(cut, SEQUENCES);
+    return close_source(cut, err) && prove(cut, err) && in_time(cut, "opening", err);
 }
 
 /* Not undone any more: the journal says "opening" before the first database is opened. */
@@ -363,16 +411,27 @@ static bool go_over(Cutover *cut, Err *err)
     Move *move = cut->move;
     uint64_t blocked;
 
-    if (!put_state(move, "opening", err))
+    if (!move_put(move, "", "cutover", "opening", err))
         return undo(cut, err);
     crash_point("cutover-opening");
-    if (!open_target(move, cut->targets, err) || !step(cut, "open", err) || !move_clients(move, err) ||
-        !step(cut, "switch", err))
-        return err_hint(err, "the old side is fenced and the new side is being opened: run again to finish");
+    if (!open_target(move, cut->targets, err)) {
+        err_hint(err, "the old side is fenced and the new side is being opened: run again to finish");
+        return false;
+    }
+    step(cut, OPEN);
+    if (!move_clients(move, err))
+        return err_hint(err, "the old side is fenced and the new side is open: run again to finish");
+    step(cut, SWITCH);
     blocked = mono_us() - cut->locks.asked_us;
     log_info("writes flow again, on the new side", F_MS("blocked_ms", (double)blocked / 1000));
-    return move_put_u64(move, "", "blocked_us", blocked, err) && switch_settle(move->mover, err) &&
-           step(cut, "settle", err) && watch_old_side(cut, err) && step(cut, "watch", err) && put_state(move, "done", err);
+    if (!move_put_u64(move, "", "blocked_us", blocked, err) || !put_state(move, "switched", err) ||
+        !keep_window(cut, err) || !switch_settle(move->mover, err))
+        return false;
+    step(cut, SETTLE);
+    if (!watch_old_side(cut, err))
+        return false;
+    step(cut, WATCH);
+    return keep_steps(cut, SETTLE, WATCH, err) && put_state(move, "done", err);
 }
 
 static void close_all(Cutover *cut)
@@ -384,8 +443,12 @@ static void close_all(Cutover *cut)
 
 bool cutover_run(Move *move, Err *err)
 {
-    Cutover cut = {.move = move, .step_us = mono_us()};
+    Cutover cut ON_EXIT(free_who) = {.move = move, .step_us = mono_us()};
     bool ok;
+
+    cut.ends = arena_array(&move->arena, uint64_t, move->db_count + 1);
+    cut.ends_proved = arena_array(&move->arena, uint64_t, move->db_count + 1);
+    buf_init(&cut.who, 8192);
 
     move->phase = "cutover";
     ok = ready(&cut, err);
@@ -427,8 +490,8 @@ bool cutover_forward(Move *move, Err *err)
     ok = source_is_closed(move, err);
     for (size_t i = 0; ok && i < move->db_count; i++)
         ok = move_target(move, &move->dbs[i], &targets[i], err);
-    ok = ok && open_target(move, targets, err) && move_clients(move, err) && switch_settle(move->mover, err) &&
-         put_state(move, "done", err);
+    ok = ok && open_target(move, targets, err) && move_clients(move, err) && put_state(move, "switched", err) &&
+         switch_settle(move->mover, err) && put_state(move, "done", err);
     for (size_t i = 0; i < move->db_count; i++)
         pg_close(&targets[i]);
     return ok || err_context(err, "cutover");

@@ -351,20 +351,16 @@ bool fence_lock(Fence *fence, FenceLocks *locks, Err *err)
     }
 }
 
-bool fence_mark(Fence *fence, const char *content, uint64_t *end, Err *err)
+bool fence_mark(Fence *fence, const char *content, uint64_t *ends, Err *err)
 {
-    AUTO_BUF lsn;
-
-    buf_init(&lsn, 64);
     for (size_t i = 0; i < fence->conf.count; i++) {
         AUTO_RESULT res = pg_rows(&fence->holders[i].side, err,
                                   "select pg_logical_emit_message(true, 'keybridge', $1)", content);
 
-        if (!res)
+        if (!res || !lsn_parse(pg_cell(res, 0, 0), &ends[i], err))
             return err_context(err, "marking the end in %s", fence->holders[i].db.name);
     }
-    return pg_value(&fence->maintenance, &lsn, err, "select pg_current_wal_insert_lsn()", 0, NULL) &&
-           lsn_parse(buf_span(&lsn), end, err);
+    return true;
 }
 
 static bool allow(Pg *maintenance, const char *database, const char *how, Err *err)

@@ -52,9 +52,9 @@ typedef struct FenceLocks {
 MUST_USE bool fence_lock(Fence *fence, FenceLocks *locks, Err *err);
 void fence_unlock(Fence *fence);
 
-/* A transactional message in each database; the WAL's insert position behind the last. Everything committed before
- * is below it, also what was committed asynchronously. */
-MUST_USE bool fence_mark(Fence *fence, const char *content, uint64_t *end, Err *err);
+/* A transactional message in each database; ends[i] is its position in database i's stream. With the locks held, every
+ * change of a locked table was committed before it, asynchronously or not. */
+MUST_USE bool fence_mark(Fence *fence, const char *content, uint64_t *ends, Err *err);
 
 /* ALLOW_CONNECTIONS false on each database. */
 MUST_USE bool fence_shut(Fence *fence, Err *err);

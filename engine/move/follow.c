@@ -208,7 +208,7 @@ static bool pause_a_moment(Follow *follow, const FollowWait *wait, uint64_t *tic
         char at[LSN_TEXT];
 
         return err_fail(err, ERR_TIMEOUT, "%s: not done in time, the target is at %s", wait->what,
-                        lsn_text(status.durable_end.at, at));
+                        lsn_text(status.applied_end.at, at));
     }
     if (wait->tick && now - *ticked >= 100) {
         wait->tick(wait->self);
@@ -217,19 +217,19 @@ static bool pause_a_moment(Follow *follow, const FollowWait *wait, uint64_t *tic
     return !stop_wait(wait->stop, ms) || stop_fail(err, wait->what);
 }
 
-static bool all_durable(Follow *follow, Position end)
+static bool all_applied(Follow *follow, const uint64_t *ends)
 {
     for (size_t i = 0; i < follow->count; i++)
-        if (position_compare(follow_status(follow, i).durable_end, end) < 0)
+        if (follow_status(follow, i).applied_end.at < ends[i])
             return false;
     return true;
 }
 
-bool follow_wait_durable(Follow *follow, Position end, const FollowWait *wait, Err *err)
+bool follow_wait_applied(Follow *follow, const uint64_t *ends, const FollowWait *wait, Err *err)
 {
     uint64_t ticked = 0;
 
-    while (!all_durable(follow, end))
+    while (!all_applied(follow, ends))
         if (!pause_a_moment(follow, wait, &ticked, 2, err))
             return false;
     return true;
@@ -255,31 +255,5 @@ bool follow_wait_lag(Follow *follow, uint64_t max_lag_us, const FollowWait *wait
     while (!all_near(follow, max_lag_us))
         if (!pause_a_moment(follow, wait, &ticked, 20, err))
             return false;
-    return true;
-}
-
-static bool all_ended(Follow *follow)
-{
-    for (size_t i = 0; i < follow->count; i++)
-        if (!atomic_load(&follow->runners[i].ended))
-            return false;
-    return true;
-}
-
-bool follow_finish(Follow *follow, Position end, const FollowWait *wait, Err *err)
-{
-    uint64_t ticked = 0;
-
-    if (follow_is_elsewhere(follow))
-        return follow_wait_durable(follow, end, wait, err);
-    for (size_t i = 0; i < follow->count; i++)
-        stream_set_until(follow->runners[i].stream, end);
-    while (!all_ended(follow))
-        if (!pause_a_moment(follow, wait, &ticked, 2, err))
-            return false;
-    if (!follow_check(follow, err))
-        return err_context(err, "%s", wait->what);
-    for (size_t i = 0; i < follow->count; i++)
-        join(&follow->runners[i]);
     return true;
 }

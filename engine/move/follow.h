@@ -34,12 +34,11 @@ typedef struct FollowWait {
     void *self;
 } FollowWait;
 
-/* Until every stream has everything up to `end` durable on the target. ERR_TIMEOUT past the deadline. */
-MUST_USE bool follow_wait_durable(Follow *follow, Position end, const FollowWait *wait, Err *err);
+/* Until stream i has committed everything up to ends[i] on the target. What was committed there asynchronously is on disk
+ * once any synchronous commit follows. ERR_TIMEOUT past the deadline. */
+MUST_USE bool follow_wait_applied(Follow *follow, const uint64_t *ends, const FollowWait *wait, Err *err);
 /* Until all are closer to the source's end than max_lag_us, in age. */
 MUST_USE bool follow_wait_lag(Follow *follow, uint64_t max_lag_us, const FollowWait *wait, Err *err);
-/* Ends the streams at `end`, everything durable; afterwards they don't run any more. */
-MUST_USE bool follow_finish(Follow *follow, Position end, const FollowWait *wait, Err *err);
 /* The largest lag of all, in microseconds. */
 int64_t follow_lag_us(Follow *follow);
 

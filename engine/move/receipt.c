@@ -194,8 +194,8 @@ static void put_head(Buf *out, const json_t *receipt)
         {"migration", "id"},        {"account", "account"},          {"done by", "caller"},
         {"old instance", "source"}, {"new instance", "target"},      {"old key", "old_key_arn"},
         {"new key", "key_arn"},     {"snapshot", "snapshot"},        {"copy", "copy"},
-        {"copy ends at", "start"},  {"by", "start_rule"},            {"end position", "end"},
-        {"proved up to", "end_proved"}, {"switch", "switch"},        {"sessions ended", "fenced"},
+        {"copy ends at", "start"},  {"by", "start_rule"},            {"switch", "switch"},
+        {"sessions ended", "fenced"}, {"came late", "late_who"},
     };
 
     buf_printf(out, "keybridge receipt, %s\n\n", str_of(receipt, "written"));
@@ -208,7 +208,7 @@ static void put_table(Buf *out, const json_t *table)
 {
     char name[140];
 
-    snprintf(name, sizeof(name), "%s.%s", str_of(table, "schema"), str_of(table, "name"));
+    snprintf(name, sizeof(name), "%s.%s", str_of(table, "schema"), str_of(table, "table"));
     buf_printf(out, "  %-34.60s %12" JSON_INTEGER_FORMAT " %12" JSON_INTEGER_FORMAT "  %-16.16s %-16.16s %s\n", name,
                json_integer_value(json_object_get(table, "source_rows")),
                json_integer_value(json_object_get(table, "target_rows")), str_of(table, "source_hash"),
@@ -234,8 +234,11 @@ static void put_database(Buf *out, const char *name, const json_t *db)
     size_t at;
     const json_t *item;
 
-    buf_printf(out, "\ndatabase %s: slot %s from %s, compared at %s\n", name, str_of(db, "slot"),
-               str_of(db, "consistent_point"), str_of(json_object_get(db, "verify"), "position"));
+    buf_printf(out, "\ndatabase %s\n", name);
+    buf_printf(out, "  slot %s, consistent at %s; copy ends at %s; all rows compared at %s\n", str_of(db, "slot"),
+               str_of(db, "consistent_point"), str_of(db, "start"), str_of(json_object_get(db, "verify"), "position"));
+    if (json_object_get(db, "end"))
+        buf_printf(out, "  end position %s, nothing behind it up to %s\n", str_of(db, "end"), str_of(db, "end_proved"));
     if (json_array_size(tables))
         buf_printf(out, "  %-34s %12s %12s  %-16s %-16s\n", "table", "rows old", "rows new", "hash old", "hash new");
     json_array_foreach ((json_t *)(uintptr_t)tables, at, item)
@@ -297,9 +300,9 @@ bool receipt_text(Span json, Buf *out, Err *err)
     put_head(out, receipt);
     json_object_foreach (json_object_get(receipt, "databases"), name, db) {
         put_database(out, name, db);
-        put_list(out, "findings", json_object_get(db, "findings"));
+        put_list(out, "  findings:", json_object_get(db, "findings"));
     }
-    put_list(out, "findings", json_object_get(receipt, "findings"));
+    put_list(out, "findings of the whole", json_object_get(receipt, "findings"));
     put_list(out, "settings that differ", json_object_get(receipt, "settings"));
     put_times(out, receipt);
     buf_printf(out, "audit log up to %.16s…\n", str_of(receipt, "audit_head"));
