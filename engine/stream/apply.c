@@ -107,7 +107,8 @@ static bool check_partial(Apply *apply, const Plan *plan, Err *err)
 static void publish(Apply *apply, Plan *plan)
 {
     pthread_mutex_lock(&apply->lock);
-    while (apply->plan && !apply->quit)
+    /* Even when everything ends: the lanes finish what they have, and a batch cut in two shares its memory. */
+    while (apply->plan)
         pthread_cond_wait(&apply->idle, &apply->lock);
     if (apply->quit) {
         pthread_mutex_unlock(&apply->lock);
@@ -125,14 +126,12 @@ static void publish(Apply *apply, Plan *plan)
     pthread_mutex_unlock(&apply->lock);
 }
 
-/* Batches before this one are applied all the same. */
-static void fail_after_lanes(Apply *apply, const Err *err)
+static void wait_for_lanes(Apply *apply)
 {
     pthread_mutex_lock(&apply->lock);
-    while (apply->plan && !apply->quit)
+    while (apply->plan)
         pthread_cond_wait(&apply->idle, &apply->lock);
     pthread_mutex_unlock(&apply->lock);
-    apply_fail(apply, err);
 }
 
 static bool route_part(Apply *apply, Batch *batch)
@@ -144,8 +143,9 @@ static bool route_part(Apply *apply, Batch *batch)
         publish(apply, plan);
         return true;
     }
+    wait_for_lanes(apply); /* batches before this one are applied all the same */
     plan_free(plan);
-    fail_after_lanes(apply, &err);
+    apply_fail(apply, &err);
     return false;
 }
 
@@ -159,6 +159,7 @@ static bool route_one(Apply *apply, Batch *batch)
 
         rest = NULL;
         if (!pause_admit(apply->pause, &batch, &rest, &apply->closing, &err)) {
+            wait_for_lanes(apply);
             batch_free(batch);
             return false;
         }

@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "engine/stream/apply.h"
+#include "engine/stream/pause.h"
 #include "engine/stream/router.h"
 
 typedef struct Lane {
@@ -60,6 +61,8 @@ struct Apply {
     ApplyProgress progress;    /* partial is the router's: false once the batch was formed again */
     ApplyProgress opened_with; /* as read; never changes */
     uint64_t partial_print; /* fingerprint of the batch that must be formed again */
+
+    Pause *pause; /* verifications stop us there */
 
     pthread_mutex_t control_lock; /* for control and tables */
     Applier *control;
