@@ -125,7 +125,10 @@ static bool parse_option(const char *name, const char *text, Position *position,
 {
     if (!text)
         return true;
-    return lsn_parse(span_str(text), &position->at, err) || err_context(err, "--%s", name);
+    if (!lsn_parse(span_str(text), &position->at, err))
+        return err_context(err, "--%s", name);
+    /* PostgreSQL's own sign for "none": a script that passes it has lost its position. */
+    return position->at != 0 || err_fail(err, ERR_USAGE, "--%s: %s is no position", name, text);
 }
 
 /* False: a value can't be right. */

@@ -29,7 +29,7 @@ def plain_user(pair):
 def test_source_without_replication_privilege(pair, plain_user):
     pair.prepare()
     done = pair.replicate(timeout=30, env={"KEYBRIDGE_SOURCE": as_user(pair.source, plain_user)})
-    assert_report(done, 4, "(?i)replication|permission")
+    assert_report(done, 4, "may not replicate")
     assert done.hint()
     assert pair.slot_active() is False
 
