@@ -15,7 +15,7 @@ MASTER = {"user": "boss", "password": "boss-password"}
 
 @pytest.fixture(scope="module")
 def lab(module_folder):
-    with Lab(module_folder, speed=6) as lab:
+    with Lab(module_folder, speed=4) as lab:
         yield lab
     assert lab.violations == []
 
@@ -159,7 +159,7 @@ def test_4_snapshot_under_load_copy_restore(lab, rds):
     with pytest.raises(rds.exceptions.InvalidDBSnapshotStateFault):
         rds.copy_db_snapshot(SourceDBSnapshotIdentifier="s1", TargetDBSnapshotIdentifier="s2", KmsKeyId=lab.key_b)
     percents = wait_snapshot(rds, "s1")
-    assert percents == sorted(percents) and len(set(percents)) > 3
+    assert percents == sorted(percents) and len(set(percents)) > 2
     wait_for("more load", lambda: load.done > before + 100)
     copied = rds.copy_db_snapshot(SourceDBSnapshotIdentifier="s1", TargetDBSnapshotIdentifier="s2", KmsKeyId="alias/lab-b",
                                   CopyTags=True)["DBSnapshot"]

@@ -13,6 +13,9 @@ import botocore.config
 import botocore.credentials
 import botocore.exceptions
 import botocore.session
+import dns.flags
+import dns.message
+import dns.query
 import psycopg2
 import pytest
 
@@ -415,3 +418,15 @@ def test_control(lab):
     assert json.loads(fetch(lab.endpoint + "/_lab/advance", {"seconds": 60})[2])["now"] > before + 59
     assert fetch(lab.endpoint + "/_lab/violations", method="DELETE")[0] == 200 and fetch(lab.endpoint + "/_lab/nothing")[0] == 404
     assert json.loads(fetch(lab.endpoint + "/_lab/info")[2])["endpoint"] == lab.endpoint
+
+
+def test_an_answer_too_big_for_udp_is_truncated(lab):
+    route53 = lab.client("route53")
+    values = [{"Value": f'"{n:0200d}"'} for n in range(20)]
+    change = route53.change_resource_record_sets(HostedZoneId=lab.zone.id, ChangeBatch={"Changes": [{
+        "Action": "UPSERT", "ResourceRecordSet": {"Name": "big.app.lab", "Type": "TXT", "TTL": 1, "ResourceRecords": values}}]})
+    wait_for("INSYNC", lambda: route53.get_change(Id=change["ChangeInfo"]["Id"])["ChangeInfo"]["Status"] == "INSYNC")
+    query = dns.message.make_query("big.app.lab.", "TXT")
+    assert dns.query.udp(query, lab.dns_host, port=lab.dns_port, timeout=5).flags & dns.flags.TC
+    assert len(dns.query.tcp(query, lab.dns_host, port=lab.dns_port, timeout=5).answer[0]) == 20
+    assert dns.query.udp(dns.message.make_query("big.app.lab.", "A"), lab.dns_host, port=lab.dns_port, timeout=5).rcode() == 0
