@@ -427,6 +427,8 @@ static bool go_over(Cutover *cut, Err *err)
     if (!move_put_u64(move, "", "blocked_us", blocked, err) || !put_state(move, "switched", err) ||
         !keep_window(cut, err) || !switch_settle(move->mover, err))
         return false;
+    follow_stop(move->follow); /* or its connections would be taken for late writers */
+    move->follow = NULL;
     step(cut, SETTLE);
     if (!watch_old_side(cut, err))
         return false;

@@ -175,12 +175,20 @@ bool fence_check(Fence *fence, size_t *tables, Err *err)
     return true;
 }
 
-static bool send_locks(Fence *fence, Holder *holder, Err *err)
+/* Short at first: whoever locks in another order than we do is found out cheaply, and goes first from then on. */
+static uint64_t patience_ms(const Fence *fence, unsigned attempts)
+{
+    uint64_t ms = (uint64_t)25 << (attempts < 6 ? attempts : 6);
+
+    return ms < fence->conf.lock_timeout_ms ? ms : fence->conf.lock_timeout_ms;
+}
+
+static bool send_locks(Holder *holder, uint64_t timeout_ms, Err *err)
 {
     AUTO_BUF sql;
 
     buf_init(&sql, MIB(64));
-    buf_printf(&sql, "begin; set local lock_timeout = '%" PRIu64 "ms';", fence->conf.lock_timeout_ms);
+    buf_printf(&sql, "begin; set local lock_timeout = '%" PRIu64 "ms';", timeout_ms);
     for (size_t i = 0; i < holder->table_count; i++)
         buf_printf(&sql, "lock table only %s in share row exclusive mode;", holder->tables[i]);
     if (!buf_ok(&sql, "the list of tables to lock", err))
@@ -212,7 +220,7 @@ static void move_to_front(Holder *holder, size_t at)
 }
 
 /* Takes the answers to begin, set and the locks. *busy: in the way is somebody, not something broken. */
-static bool take_locks(Fence *fence, Holder *holder, uint64_t deadline, bool *busy, Err *err)
+static bool take_locks(Holder *holder, uint64_t deadline, bool *busy, Err *err)
 {
     size_t answers = 0;
     bool ok = true;
@@ -248,7 +256,6 @@ static bool take_locks(Fence *fence, Holder *holder, uint64_t deadline, bool *bu
         answers++;
         PQclear(res);
     }
-    (void)fence;
 }
 
 /* A table made, dropped or rewritten between the list and the locks: the list is read again. */
@@ -282,19 +289,20 @@ void fence_unlock(Fence *fence)
     fence->locked = false;
 }
 
-static bool attempt(Fence *fence, bool *busy, Err *err)
+static bool attempt(Fence *fence, unsigned attempts, bool *busy, Err *err)
 {
     /* Locks that are granted at once cost next to nothing; what waits does so with writers queueing behind it. */
-    uint64_t deadline = mono_ms() + 2 * fence->conf.lock_timeout_ms;
+    uint64_t timeout_ms = patience_ms(fence, attempts);
+    uint64_t deadline = mono_ms() + 2 * timeout_ms;
     bool ok = true;
     size_t sent = 0;
 
     for (; ok && sent < fence->conf.count; sent++)
-        ok = send_locks(fence, &fence->holders[sent], err);
+        ok = send_locks(&fence->holders[sent], timeout_ms, err);
     for (size_t i = 0; i < sent; i++) {
         Err one = ERR_INIT;
 
-        if (take_locks(fence, &fence->holders[i], ok ? deadline : mono_ms(), busy, &one))
+        if (take_locks(&fence->holders[i], ok ? deadline : mono_ms(), busy, &one))
             continue;
         if (ok)
             *err = one;
@@ -329,7 +337,7 @@ bool fence_lock(Fence *fence, FenceLocks *locks, Err *err)
 
         locks->attempts++;
         locks->asked_us = mono_us();
-        got = attempt(fence, &busy, err);
+        got = attempt(fence, locks->attempts, &busy, err);
         locks->granted_us = mono_us();
         if (got && !still_the_same(fence, &same, err))
             got = busy = false;

@@ -196,6 +196,22 @@ int64_t follow_lag_us(Follow *follow)
     return most;
 }
 
+static bool too_late(Follow *follow, const FollowWait *wait, Err *err)
+{
+    char text[700] = "";
+    size_t len = 0;
+
+    for (size_t i = 0; i < follow->count && len < 600; i++) {
+        StreamStatus s = follow_status(follow, i);
+        char at[LSN_TEXT];
+
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s at %s, %" PRIu64 " bytes and %.1f s behind", i ? "; " : "",
+                                follow->runners ? follow->runners[i].name : follow->slot, lsn_text(s.applied_end.at, at),
+                                s.lag_bytes, (double)s.lag_us / 1e6);
+    }
+    return err_fail(err, ERR_TIMEOUT, "%s: not done in time: %s", wait->what, text);
+}
+
 /* Shared by all waits: failed streams, the stop, the deadline, the tick. */
 static bool pause_a_moment(Follow *follow, const FollowWait *wait, uint64_t *ticked, unsigned ms, Err *err)
 {
@@ -203,13 +219,8 @@ static bool pause_a_moment(Follow *follow, const FollowWait *wait, uint64_t *tic
 
     if (!follow_check(follow, err))
         return err_context(err, "%s", wait->what);
-    if (wait->deadline_ms && now >= wait->deadline_ms) {
-        StreamStatus status = follow_status(follow, 0);
-        char at[LSN_TEXT];
-
-        return err_fail(err, ERR_TIMEOUT, "%s: not done in time, the target is at %s", wait->what,
-                        lsn_text(status.applied_end.at, at));
-    }
+    if (wait->deadline_ms && now >= wait->deadline_ms)
+        return too_late(follow, wait, err);
     if (wait->tick && now - *ticked >= 100) {
         wait->tick(wait->self);
         *ticked = now;
@@ -235,16 +246,20 @@ bool follow_wait_applied(Follow *follow, const uint64_t *ends, const FollowWait 
     return true;
 }
 
+/* An age of 0 also means that nothing has come yet, so it counts only near the end of the source's WAL. */
+static bool is_near(StreamStatus status, uint64_t max_lag_us)
+{
+    bool there = status.phase == STREAM_FOLLOWING || status.phase == STREAM_WAITING ||
+                 (status.phase == STREAM_CATCHING_UP && status.lag_bytes < MIB(1));
+
+    return there && status.lag_us <= (int64_t)max_lag_us;
+}
+
 static bool all_near(Follow *follow, uint64_t max_lag_us)
 {
-    for (size_t i = 0; i < follow->count; i++) {
-        StreamStatus status = follow_status(follow, i);
-
-        if (status.phase != STREAM_FOLLOWING && status.phase != STREAM_WAITING)
+    for (size_t i = 0; i < follow->count; i++)
+        if (!is_near(follow_status(follow, i), max_lag_us))
             return false;
-        if (status.lag_us > (int64_t)max_lag_us)
-            return false;
-    }
     return true;
 }
 

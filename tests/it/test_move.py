@@ -44,3 +44,27 @@ def test_move_under_load(scene):
     receipt = scene.receipt()
     assert receipt["blocked_us"] < 5_000_000
     assert "writes were blocked for" in done.out
+
+
+# Every place at which a run is killed once, in the order in which they come. One migration goes through all of them: each rerun
+# goes on where the last one died, and dies at the next place.
+PLACES = ["preflight", "publication", "publication-made", "slot", "slot-made", "marker", "snapshot", "snapshot-asked", "copy",
+          "copy-asked", "restore", "restore-asked", "position", "quiet", "quiet-one", "settings", "modify-asked", "stream",
+          "catch-up", "verify", "sequences", "cutover-fence", "cutover-drain", "cutover-close", "cutover-closed",
+          "cutover-prove", "cutover-opening", "cutover-opened-one", "cutover-switch", "receipt"]
+
+
+@pytest.mark.hooks
+@pytest.mark.timeout(400)
+def test_killed_once_at_every_place(scene):
+    scene.create(MaxAllocatedStorage=100, PreferredMaintenanceWindow="sat:23:10-sat:23:40").load(rate=100)
+    for place in PLACES:
+        done = scene.run("--cutover", env={"KB_CRASH_AT": place})
+        assert done.code == -9, f"not killed at {place}: {done}"
+        old = scene.accepts_writes(scene.name)
+        new = scene.exists(scene.target) and scene.accepts_writes(scene.target)
+        assert not (old and new), f"both sides take writes after a kill at {place}"
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    scene.proved()
+    scene.audit_is_sound()
