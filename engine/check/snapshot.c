@@ -13,6 +13,7 @@
 #define STEP_MS 5
 #define RENEW_US 2000000
 #define EMIT_US 1000000
+#define LISTEN_US 30000000
 
 /* --- statements with an ear for stop ---------------------------------------------------------------------------- */
 
@@ -510,13 +511,32 @@ static bool as_is(Snapshots *s, const char *note, Err *err)
     return share(s, SIDE_SOURCE, NULL, NULL, err) && share(s, SIDE_TARGET, NULL, NULL, err);
 }
 
+/* A stream that has just been started, or is connecting again, takes a moment to listen. */
+static bool wait_listening(Hold *hold, bool *listens, Err *err)
+{
+    uint64_t from = mono_us();
+
+    for (;;) {
+        if (!stream_listens(hold, listens, err))
+            return false;
+        if (*listens || hold->conf->or_as_is)
+            return true;
+        if (mono_us() - from > LISTEN_US) {
+            err_fail(err, ERR_STATE, "no stream \"%s\" is applying in this database of the target", hold->conf->stream);
+            return err_hint(err, "start it with keybridge replicate, and name it with --slot");
+        }
+        if (!step(hold, VERIFY_HOLDING, -1, err))
+            return false;
+    }
+}
+
 static bool with_stream(Hold *hold, Err *err)
 {
     bool listens;
 
     if (!open_one(&hold->source, hold->conf, SIDE_SOURCE, false, hold->wait->stop, err) ||
         !open_one(&hold->target, hold->conf, SIDE_TARGET, false, hold->wait->stop, err) ||
-        !stream_listens(hold, &listens, err))
+        !wait_listening(hold, &listens, err))
         return false;
     if (!listens)
         return as_is(hold->s,

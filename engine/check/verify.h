@@ -35,6 +35,7 @@ typedef struct VerifyConf {
     const char *target_dsn; /* secret */
     /* The stream to hold (StreamConf.slot). NULL: both sides as they are now, for when nothing writes. */
     const char *stream;
+    bool or_as_is;          /* also when that stream isn't running; otherwise it is waited for, 30 s at most */
     const char *tables;     /* "schema.table,…"; NULL: all */
     unsigned workers;       /* connections per side that hash; 0: 2 */
     uint64_t chunk_rows;    /* 0: 100,000 */
