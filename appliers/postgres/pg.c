@@ -48,6 +48,8 @@ bool pg_fail(Pg *pg, const PGresult *res, Err *err, const char *doing)
     bool lost = !pg->conn || PQstatus(pg->conn) == CONNECTION_BAD;
     char text[700];
 
+    if (detail && strncmp(detail, "Failing row contains", 20) == 0)
+        detail = NULL; /* row data doesn't belong into errors */
     one_line(primary ? primary : *fallback ? fallback : "unexpected answer", text, sizeof(text));
     if (detail)
         err_fail(err, pg->side, "%s: %s (%s)", doing, text, detail);

@@ -583,13 +583,13 @@ static void put_row(Buf *sql, const PgShape *shape, int key_first, bool params)
     buf_puts(sql, ")::pg_catalog.record");
 }
 
-static void put_alike(Buf *sql, const PgShape *shape, int key_first)
+static void put_alike(Buf *sql, const PgShape *shape, int key_first, bool as_text)
 {
     const char *and = "";
     int n = key_first;
 
     for (unsigned i = 0; i < shape->table->base.rel->column_count; i++) {
-        bool equality = shape->table->columns[i].has_equality;
+        bool equality = !as_text && shape->table->columns[i].has_equality;
 
         if (!(shape->uses[i] & USE_KEY))
             continue;
@@ -603,16 +603,18 @@ static void put_alike(Buf *sql, const PgShape *shape, int key_first)
 }
 
 /* One of possibly several equal rows. First by its image, bit for bit, because = calls different values equal (1.0 and
- * 1.00, 0 and -0, citext); only when there is no such row by equality (the same value can have two images). The
- * branches of an append run in their order (no parallel plans in these sessions), and the limit ends it at the first row. */
+ * 1.00, 0 and -0, citext); then by its text, because one value can have two images (composites, arrays); only then by
+ * equality. The branches of an append run in their order (no parallel plans in these sessions), and the limit ends it
+ * at the first row. */
 static void put_match(Buf *sql, const PgShape *shape, int key_first)
 {
-    for (int branch = 0; branch < 2; branch++) {
-        buf_puts(sql, branch ? " union all (select x.tableoid, x.ctid from " : "with m (o, c) as materialized ((select x.tableoid, x.ctid from ");
+    for (int branch = 0; branch < 3; branch++) {
+        buf_puts(sql, branch ? " union all (" : "with m (o, c) as materialized ((");
+        buf_puts(sql, "select x.tableoid, x.ctid from ");
         pg_put_target(sql, shape->table);
         buf_puts(sql, " as x where ");
         if (branch) {
-            put_alike(sql, shape, key_first);
+            put_alike(sql, shape, key_first, branch == 1);
         } else {
             put_row(sql, shape, key_first, false);
             buf_puts(sql, " operator(pg_catalog.*=) ");
