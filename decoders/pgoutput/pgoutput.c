@@ -302,9 +302,9 @@ static Value *read_row(Step *step, const Relation *rel, const RowNames *names, u
 {
     Reader r = step->r; /* a local copy stays in registers */
     size_t count = reader_count(&r, reader_u16be(&r, names->count), 1, names->count);
+    unsigned seen = 0;
     Value *row;
 
-    *kinds = 0;
     if (UNLIKELY(!r.broken && count != rel->column_count)) {
         err_fail(step->err, ERR_PROTOCOL, "%s: the %s has %zu columns, relation %s.%s has %u",
                  step->name, names->row, count, rel->schema, rel->name, rel->column_count);
@@ -312,9 +312,12 @@ static Value *read_row(Step *step, const Relation *rel, const RowNames *names, u
     }
     row = arena_alloc(step->arena, count * sizeof(*row));
     for (size_t i = 0; i < count; i++) {
-        row[i] = read_value(&r, names);
-        *kinds |= 1u << row[i].kind;
+        Value value = read_value(&r, names);
+
+        seen |= 1u << value.kind;
+        row[i] = value;
     }
+    *kinds = seen;
     step->r = r;
     if (LIKELY(!r.broken))
         return row;
