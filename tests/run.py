@@ -68,7 +68,8 @@ def run(phase, command, env=None, timeout=1500, append=False):
 
 def tail(phase, lines=60):
     with open(log_path(phase), errors="replace") as log:
-        for line in log.read().splitlines()[-lines:]:
+        noise = re.compile(r"^  (CC|AR|LINK) |^\\$ ")
+        for line in [x for x in log.read().splitlines() if not noise.match(x)][-lines:]:
             print("     | " + line)
     sys.stdout.flush()
 

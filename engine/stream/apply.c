@@ -5,6 +5,9 @@
 #include "engine/base/mono.h"
 #include "engine/stream/apply_impl.h"
 
+#include <xxhash.h>
+/* The default hash of uthash reads into a switch that clang warns of. */
+#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)XXH3_64bits((key), (len)))
 #include <uthash.h>
 
 struct KnownTable {

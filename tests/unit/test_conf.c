@@ -5,6 +5,8 @@
 
 #include "engine/conf/conf.h"
 
+#define VAR(text) ((char[]){text}) /* environ's words are writable */
+
 static const ConfOrigin by_flag = {.from = CONF_FROM_FLAG};
 
 /* A file with these words and rights, removed by the caller. */
@@ -142,8 +144,8 @@ static void test_values(void **state)
 static void test_layers(void **state)
 {
     char path[32];
-    char *env[] = {"HOME=/x", "KEYBRIDGE_LANES=5", "KEYBRIDGE_SLOT=env", "KEYBRIDGE_OLD_HOST=h",
-                   NULL};
+    char *env[] = {VAR("HOME=/x"), VAR("KEYBRIDGE_LANES=5"), VAR("KEYBRIDGE_SLOT=env"),
+                   VAR("KEYBRIDGE_OLD_HOST=h"), NULL};
     Conf conf;
     Err err = ERR_INIT;
 
@@ -170,8 +172,8 @@ static void test_layers(void **state)
 
 static void test_odd_environment(void **state)
 {
-    char *typo[] = {"KEYBRIDGE_LANSE=5", "KEYBRIDGE_PORT_80_TCP=x", NULL};
-    char *wrong[] = {"KEYBRIDGE_LANES=many", NULL};
+    char *typo[] = {VAR("KEYBRIDGE_LANSE=5"), VAR("KEYBRIDGE_PORT_80_TCP=x"), NULL};
+    char *wrong[] = {VAR("KEYBRIDGE_LANES=many"), NULL};
     Conf conf;
     Err err = ERR_INIT;
 
