@@ -255,6 +255,11 @@ static bool connect_fail(Pg *pg, Err *err)
     const char *message = PQerrorMessage(pg->conn);
     char text[700];
 
+    /* An unescaped / or @ makes a part of the password the port, and libpq would quote it. */
+    if (strstr(message, "connection option")) {
+        err_fail(err, ERR_CONFIG, "connecting to %s: a setting in the connection string can't be right", what);
+        return err_hint(err, "in a URL, / @ : %% in user and password are written %%2F %%40 %%3A %%25");
+    }
     one_line(message, text, sizeof(text));
     err_fail(err, pg->side, "connecting to %s: %s", what, text);
     err_code(err, "08001");
