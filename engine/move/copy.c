@@ -45,23 +45,47 @@ typedef struct Making {
     RdsInstance *instance;
 } Making;
 
+/* An earlier run's call may have been carried out although nobody heard its answer: look before asking again, since a busy
+ * instance refuses a second snapshot before it says that the first is there. */
+static bool snapshot_is_there(Move *move, const char *name, bool *there, Err *err)
+{
+    RdsSnapshot *found;
+
+    if (!rds_find_snapshot(move->aws, name, &move->arena, &found, err))
+        return false;
+    *there = found && aws_is_ours(move->aws, found->tags);
+    return true;
+}
+
+/* An automated backup or a change may be going on: RDS refuses a snapshot meanwhile. */
 static bool create_snapshot(Move *move, void *self, Err *err)
 {
     Making *making = self;
+    uint64_t deadline = mono_ms() + move->conf->retry;
 
-    return rds_create_snapshot(move->aws, move->source->name, making->name, (AwsTags){0}, &move->arena, &making->snapshot,
-                               err);
+    while (!rds_create_snapshot(move->aws, move->source->name, making->name, (AwsTags){0}, &move->arena, &making->snapshot,
+                                err)) {
+        if (strcmp(err->code, "InvalidDBInstanceState") != 0 || mono_ms() > deadline)
+            return false;
+        log_info("the instance is busy; the snapshot waits", F_STR("instance", move->source->name));
+        err_clear(err);
+        if (stop_wait(move->stop, (unsigned)size_min(move->conf->aws_poll, 5000)))
+            return stop_fail(err, "waiting for the instance");
+    }
+    return true;
 }
 
 bool phase_snapshot(Move *move, Err *err)
 {
     Making making = {0};
+    bool there;
 
     if (!order_is_kept(move, err) ||
         !name_of(move, "snapshot", arena_printf(&move->arena, "keybridge-%s-%s", move->source->name, move->id), &making.name,
                  err))
         return false;
-    if (!move_act(move, "create snapshot", create_snapshot, &making, err))
+    if (!snapshot_is_there(move, making.name, &there, err) ||
+        (!there && !move_act(move, "create snapshot", create_snapshot, &making, err)))
         return false;
     crash_point("snapshot-asked");
     if (!rds_wait_snapshot(move->aws, making.name, show_progress, (void *)(uintptr_t)"snapshot", err))
@@ -89,10 +113,12 @@ static bool has_new_key(Move *move, const char *what, const char *name, const ch
 bool phase_copy(Move *move, Err *err)
 {
     Making making = {0};
+    bool there;
 
     if (!name_of(move, "copy", arena_printf(&move->arena, "keybridge-%s-%s-copy", move->source->name, move->id),
                  &making.name, err) ||
-        !move_act(move, "copy snapshot", copy_snapshot, &making, err))
+        !snapshot_is_there(move, making.name, &there, err) ||
+        (!there && !move_act(move, "copy snapshot", copy_snapshot, &making, err)))
         return false;
     crash_point("copy-asked");
     if (!rds_wait_snapshot(move->aws, making.name, show_progress, (void *)(uintptr_t)"copy", err) ||
@@ -115,8 +141,10 @@ bool phase_restore(Move *move, Err *err)
 {
     Making making = {0};
 
+    bool there = move->target && aws_is_ours(move->aws, move->target->tags);
+
     if (!move_get(move, "", "copy", &making.name, err) ||
-        !move_act(move, "restore instance", restore_instance, &making, err))
+        (!there && !move_act(move, "restore instance", restore_instance, &making, err)))
         return false;
     crash_point("restore-asked");
     if (!rds_wait_instance(move->aws, move->target_name, false, show_progress, (void *)(uintptr_t)"restore", err) ||

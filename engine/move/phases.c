@@ -3,8 +3,8 @@
 #include "engine/base/crash.h"
 #include "engine/base/mono.h"
 
-/* Publication, slot, marker, snapshot: in no other order, see origin.h. The position is read before anything is written
- * to the copy. */
+/* Publication, slot, marker, snapshot: in no other order, see origin.h. The copy is made still as soon as it
+ * answers; where it ends is in its log, whatever is written to it later. */
 const Phase provision_phases[] = {
     {"preflight", "what is there, and whether it can be moved", phase_preflight, false},
     {"publication", "publication on the source", phase_publication, false},
@@ -13,8 +13,8 @@ const Phase provision_phases[] = {
     {"snapshot", "snapshot of the source", phase_snapshot, false},
     {"copy", "copy of the snapshot under the new key", phase_copy, false},
     {"restore", "new instance from the copy", phase_restore, false},
-    {"position", "exact position of the copy", phase_position, false},
     {"quiet", "new instance made still", phase_quiet, false},
+    {"position", "exact position of the copy", phase_position, false},
     {"settings", "settings that a restore can't take", phase_settings, false},
 };
 const size_t provision_phase_count = ARRAY_LEN(provision_phases);

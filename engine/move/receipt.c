@@ -102,7 +102,7 @@ static json_t *phases_json(Journal *journal, Arena *arena, Err *err)
 /* What keeps the program going is no part of a receipt. */
 static bool is_internal(const JournalFact *fact)
 {
-    static const char *const prefixes[] = {"undo", "slot_intended", "marker", "databases", "what"};
+    static const char *const prefixes[] = {"undo", "slot_intended", "marker", "databases", "what", "seed_lsn"};
 
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
         if (strncmp(fact->key, prefixes[i], strlen(prefixes[i])) == 0)

@@ -1,4 +1,4 @@
-/* The phases that find out where the copy ends, and make it still. */
+/* The phases that make the copy still and find out where it ends. */
 #include <time.h>
 
 #include "engine/base/crash.h"
@@ -11,29 +11,38 @@
 
 #define LOG_MOST MIB(64)
 
-/* rds_tools tells it where it has the function; an extension that isn't there is no error. */
-static bool ask_rds_tools(Move *move, Seed *seed, Err *err)
+/* rds_tools tells it where it has the function; an extension that isn't there is no error. Asked before anything is
+ * written to the copy, and kept. */
+static bool ask_rds_tools(Move *move, Pg *pg, Err *err)
 {
-    AUTO_PG pg = {0};
     AUTO_RESULT there = NULL;
     AUTO_RESULT res = NULL;
+    const char *before;
 
-    if (!move_target(move, &move->dbs[0], &pg, err))
+    if (!move_get(move, "", "seed_lsn", &before, err))
         return false;
-    there = pg_rows(&pg, err,
+    if (before)
+        return true;
+    there = pg_rows(pg, err,
                     "select 1 from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'rds_tools' and"
                     " p.proname = 'logical_seed_lsn'");
     if (!there)
         return false;
-    if (PQntuples(there) == 0)
-        return true;
-    res = pg_rows(&pg, err, "select rds_tools.logical_seed_lsn()");
-    if (!res)
+    if (PQntuples(there))
+        res = pg_rows(pg, err, "select coalesce(rds_tools.logical_seed_lsn()::text, '')");
+    return (!PQntuples(there) || res) && move_put(move, "", "seed_lsn", res ? PQgetvalue(res, 0, 0) : "", err);
+}
+
+static bool rds_tools_said(Move *move, Seed *seed, Err *err)
+{
+    const char *text;
+
+    if (!move_get(move, "", "seed_lsn", &text, err))
         return false;
-    if (PQgetisnull(res, 0, 0))
+    if (!text || !*text)
         return true;
     seed->rule = SEED_RDS_TOOLS;
-    return lsn_parse(pg_cell(res, 0, 0), &seed->start, err);
+    return lsn_parse(span_str(text), &seed->start, err);
 }
 
 static int by_age(const void *a, const void *b)
@@ -71,7 +80,7 @@ static bool find_seed(Move *move, Seed *seed, Err *err)
     uint64_t deadline = mono_ms() + 120000;
 
     *seed = (Seed){SEED_NONE, 0, 0};
-    if (!ask_rds_tools(move, seed, err))
+    if (!rds_tools_said(move, seed, err))
         return false;
     while (seed->rule == SEED_NONE) {
         if (!ask_logs(move, seed, err))
@@ -89,16 +98,22 @@ static bool find_seed(Move *move, Seed *seed, Err *err)
     return true;
 }
 
-static bool check_marker(Move *move, const MoveDb *db, const char *marker, Err *err)
+/* Before the copied publication goes, and the marker with it. */
+static bool check_marker(Move *move, const MoveDb *db, Pg *pg, Err *err)
 {
-    AUTO_PG pg = {0};
+    const char *marker;
+    const char *seen;
     const char *found;
 
-    if (!move_target(move, db, &pg, err) || !origin_marker(&pg, move->publication, &move->arena, &found, err))
-        return err_context(err, "the marker in the copy of %s", db->name);
-    if (found && strcmp(found, marker) == 0)
+    if (!move_get(move, "", "marker", &marker, err) || !move_get(move, db->name, "marker_seen", &seen, err))
+        return false;
+    if (seen || !move->aws)
         return true;
-    err_fail(err, ERR_STATE, "the copy of %s %s the marker of this migration: it comes from another snapshot", db->name,
+    if (!origin_marker(pg, move->publication, &move->arena, &found, err))
+        return false;
+    if (found && strcmp(found, marker) == 0)
+        return move_put(move, db->name, "marker_seen", found, err);
+    err_fail(err, ERR_STATE, "the copy %s the marker of this migration: it comes from another snapshot",
              found ? "has another marker than" : "lacks");
     return err_hint(err, "keybridge cleanup, and start again");
 }
@@ -121,15 +136,14 @@ static bool check_slot(Move *move, MoveDb *db, const Seed *seed, Err *err)
 
 bool phase_position(Move *move, Err *err)
 {
-    const char *marker;
     Seed seed;
 
-    if (!move_get(move, "", "marker", &marker, err) || !find_seed(move, &seed, err))
+    if (!find_seed(move, &seed, err))
         return false;
     for (size_t i = 0; i < move->db_count; i++) {
         MoveDb *db = &move->dbs[i];
 
-        if (!check_marker(move, db, marker, err) || !check_slot(move, db, &seed, err) ||
+        if (!check_slot(move, db, &seed, err) ||
             !move_put_lsn(move, db->name, "start", seed.start, err))
             return false;
         db->start = seed.start;
@@ -172,19 +186,24 @@ static bool keep_undo(void *self, const char *undo, Err *err)
 }
 
 /* Slots only on an instance that is ours alone. */
+static bool quiet_one(Move *move, MoveDb *db, bool first, QuietReport *report, Err *err)
+{
+    Keeper keeper = {move, db};
+    QuietNote note = {keep_undo, &keeper};
+    AUTO_PG pg = {0};
+
+    return move_target(move, db, &pg, err) && (!first || !move->aws || ask_rds_tools(move, &pg, err)) &&
+           check_marker(move, db, &pg, err) && (!first || !move->aws || quiet_slots(&pg, report, err)) &&
+           quiet_database(&pg, move->publication, &note, report, err);
+}
+
 bool phase_quiet(Move *move, Err *err)
 {
     QuietReport report = {0};
 
     for (size_t i = 0; i < move->db_count; i++) {
-        MoveDb *db = &move->dbs[i];
-        Keeper keeper = {move, db};
-        QuietNote note = {keep_undo, &keeper};
-        AUTO_PG pg = {0};
-
-        if (!move_target(move, db, &pg, err) || (i == 0 && move->aws && !quiet_slots(&pg, &report, err)) ||
-            !quiet_database(&pg, move->publication, &note, &report, err))
-            return err_context(err, "database %s", db->name);
+        if (!quiet_one(move, &move->dbs[i], i == 0, &report, err))
+            return err_context(err, "database %s", move->dbs[i].name);
         crash_point("quiet-one");
     }
     return audit_add(move->audit, err, "target made still", F_U64("slots", report.slots),

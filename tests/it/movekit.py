@@ -167,6 +167,8 @@ class Scene:
 
     def accepts_writes(self, name, dbname="shop"):
         """Whether an application can write there now, even one that overrides read-only settings is not."""
+        if "Endpoint" not in self.describe(name):
+            return False                                   # still being made
         try:
             con = self.connect(name, dbname, APP, APP_PASSWORD)
         except psycopg2.OperationalError:

@@ -230,6 +230,15 @@ def test_a_lost_rename(fake, tmp_path):
     env = lambda server: plain_env(server.url, tmp_path)
     server = fake(gone, db("b", "db-1"))
     assert awscall("rename", "a", "b", "db-1", env=env(server)).code == 0
+    busy = error("InvalidDBInstanceState")
+    server = fake(answer(drop=True), busy, gone, db("a", "db-1"), gone, gone, db("b", "db-1"))
+    assert awscall("rename", "a", "b", "db-1", env=env(server)).code == 0
+    server = fake(error("InternalFailure", status=500), busy, gone, db("a", "db-1").copy() | {"body": db("a", "db-1")["body"].replace(
+        "</DBInstance>", "<DBInstanceStatus>renaming</DBInstanceStatus></DBInstance>")})
+    assert awscall("rename", "a", "b", "db-1", env=env(server)).code == 0
+    server = fake(answer(drop=True), error("AccessDenied"), always=gone)
+    done = awscall("rename", "a", "b", "db-1", env=env(server))
+    assert done.code == 6 and done.value["code"] == "AccessDenied"
     server = fake(gone, db("b", "db-2"))
     done = awscall("rename", "a", "b", "db-1", env=env(server))
     assert done.code == 6 and done.value["code"] == "DBInstanceNotFound"

@@ -49,7 +49,7 @@ def test_move_under_load(scene):
 # Every place at which a run is killed once, in the order in which they come. One migration goes through all of them: each rerun
 # goes on where the last one died, and dies at the next place.
 PLACES = ["preflight", "publication", "publication-made", "slot", "slot-made", "marker", "snapshot", "snapshot-asked", "copy",
-          "copy-asked", "restore", "restore-asked", "position", "quiet", "quiet-one", "settings", "modify-asked", "stream",
+          "copy-asked", "restore", "restore-asked", "quiet", "quiet-one", "position", "settings", "modify-asked", "stream",
           "catch-up", "verify", "sequences", "cutover-fence", "cutover-drain", "cutover-close", "cutover-closed",
           "cutover-prove", "cutover-opening", "cutover-opened-one", "cutover-switch", "receipt"]
 
@@ -63,7 +63,8 @@ def test_killed_once_at_every_place(scene):
         assert done.code == -9, f"not killed at {place}: {done}"
         old = scene.accepts_writes(scene.name)
         new = scene.exists(scene.target) and scene.accepts_writes(scene.target)
-        assert not (old and new), f"both sides take writes after a kill at {place}"
+        closed = PLACES.index(place) > PLACES.index("quiet-one")       # until then it is a copy that nobody knows of
+        assert not (old and new and closed), f"both sides take writes after a kill at {place}"
     done = scene.run("--cutover")
     assert done.code == 0, done
     scene.proved()
