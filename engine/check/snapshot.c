@@ -14,6 +14,7 @@
 #define RENEW_US 2000000
 #define EMIT_US 1000000
 #define LISTEN_US 30000000
+#define SETTLE_US 2000000
 
 /* --- statements with an ear for stop ---------------------------------------------------------------------------- */
 
@@ -486,10 +487,37 @@ static bool check_reached(Pg *pg, void *arg, Err *err)
     return err_transient(err);
 }
 
+/* A transaction whose commit record is flushed is in the slot's snapshot, but its session may not yet have noted in the commit
+ * log that it committed: for that moment its rows would look aborted to us. So wait until none that the snapshot counts as
+ * over is still running. (One that waits for a synchronous standby has noted it already; hence the limit.) */
+static bool settle(Hold *hold, Err *err)
+{
+    static const char over_sql[] =
+        "with w as (select split_part($1, ':', 2)::int8 as most, string_to_array(nullif(split_part($1, ':', 3), ''), ',')::int8[] as open)"
+        " select 1 from w, txid_snapshot_xip(txid_current_snapshot()) r"
+        " where r < w.most and not r = any (coalesce(w.open, '{}')) limit 1";
+    uint64_t from = mono_us();
+    AUTO_BUF seen;
+
+    buf_init(&seen, MIB(64));
+    if (!pg_value(&hold->s->conns[SIDE_SOURCE][0], &seen, err, "select txid_current_snapshot()", 0, NULL))
+        return false;
+    for (;;) {
+        AUTO_RESULT res = pg_rows(&hold->source, err, over_sql, buf_str(&seen));
+
+        if (!res)
+            return false;
+        if (PQntuples(res) == 0 || mono_us() - from > SETTLE_US)
+            return true;
+        if (!step(hold, VERIFY_SNAPSHOT, -1, err))
+            return false;
+    }
+}
+
 static bool at_position(Hold *hold, Err *err)
 {
     if (!hold_and_snapshot(hold, err) || !import(hold->s, SIDE_SOURCE, 0, hold->snapshot, err) ||
-        !set_position(hold, err))
+        !set_position(hold, err) || !settle(hold, err))
         return false;
     /* The slot keeps WAL and catalogue rows on the source: away with it as soon as the workers have its snapshot. */
     pg_close(&hold->walsender);
