@@ -410,6 +410,7 @@ static bool go_over(Cutover *cut, Err *err)
 {
     Move *move = cut->move;
     uint64_t blocked;
+    char now[WALL_TEXT];
 
     if (!move_put(move, "", "cutover", "opening", err))
         return undo(cut, err);
@@ -424,7 +425,9 @@ static bool go_over(Cutover *cut, Err *err)
     step(cut, SWITCH);
     blocked = mono_us() - cut->locks.asked_us;
     log_info("writes flow again, on the new side", F_MS("blocked_ms", (double)blocked / 1000));
-    if (!move_put_u64(move, "", "blocked_us", blocked, err) || !put_state(move, "switched", err) ||
+    if (!move_put_u64(move, "", "blocked_us", blocked, err) ||
+        !move_put(move, "", "blocked_from", wall_text(wall_us() - blocked, now), err) ||
+        !move_put(move, "", "switched_at", wall_text(wall_us(), now), err) || !put_state(move, "switched", err) ||
         !keep_window(cut, err) || !switch_settle(move->mover, err))
         return false;
     follow_stop(move->follow); /* or its connections would be taken for late writers */

@@ -200,7 +200,7 @@ static void put_head(Buf *out, const json_t *receipt)
 
     buf_printf(out, "keybridge receipt, %s\n\n", str_of(receipt, "written"));
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)
-        if (json_is_string(json_object_get(receipt, lines[i].key)))
+        if (*str_of(receipt, lines[i].key) && json_is_string(json_object_get(receipt, lines[i].key)))
             put_line(out, lines[i].name, str_of(receipt, lines[i].key));
 }
 
@@ -284,7 +284,8 @@ static void put_times(Buf *out, const json_t *receipt)
             buf_printf(out, "  %-22s %10.1f\n", steps[i], ms_of(took, key));
     }
     if (json_object_get(receipt, "blocked_us"))
-        buf_printf(out, "\nwrites were blocked for %.0f ms\n", ms_of(receipt, "blocked_us"));
+        buf_printf(out, "\nwrites were blocked for %.0f ms, from %s to %s\n", ms_of(receipt, "blocked_us"),
+                   str_of(receipt, "blocked_from"), str_of(receipt, "switched_at"));
     else
         buf_puts(out, "\nthe cut-over was interrupted and finished by a later run: how long writes were blocked isn't known\n");
 }

@@ -45,7 +45,7 @@ class Ledger:
         self.lock = threading.Lock()
         self.acked = {w: [] for w in range(writers)}
         self.doubt = {w: [] for w in range(writers)}
-        self.errors, self.sides, self.longest, self.last = [], {}, 0.0, None
+        self.errors, self.sides, self.pauses, self.last = [], {}, [], None
         self.threads = [threading.Thread(target=self._run, args=(w,), daemon=True) for w in self.acked]
 
     def start(self):
@@ -62,6 +62,10 @@ class Ledger:
     def count(self):
         return sum(map(len, self.acked.values()))
 
+    def longest_pause(self, since=0.0, until=float("inf")):
+        """The longest time in which no transaction was acknowledged to anybody, of those that touch the span."""
+        return max((p for p, began, ended in self.pauses if ended >= since and began <= until), default=0.0)
+
     def _connect(self):
         address, port, database, user, password = self.where()
         con = psycopg2.connect(hostaddr=address, host=address, port=port, dbname=database, user=user, password=password,
@@ -69,10 +73,10 @@ class Ledger:
         return con, address
 
     def _acknowledged(self, writer, n, address):
-        now = time.monotonic()
+        now = time.time()
         with self.lock:
-            if self.last is not None and now - self.last > self.longest:
-                self.longest = now - self.last
+            if self.last is not None and now - self.last > 0.1:
+                self.pauses.append((now - self.last, self.last, now))      # nobody got anything acknowledged meanwhile
             self.last = now
             self.acked[writer].append(n)
             self.sides[address] = self.sides.get(address, 0) + 1
@@ -178,3 +182,128 @@ class Pgbench:
                         "(select count(*) from pgbench_history)")
             a, t, b, h, count = cur.fetchone()
         return a == t == b == h, count
+
+
+AWKWARD = """
+create type mood as enum ('sad', 'ok', 'happy');
+create type pair as (a int, b text);
+create domain positive as int check (value > 0);
+create table awkward (id int primary key, f4 float4, f8 float8, n numeric, b bytea, t text, c char(7), z timestamptz, d date,
+                      tz timetz, i interval, j jsonb, x xml, bits bit varying(20), net inet, u uuid, m mood, p pair, pos positive,
+                      a int[], ta text[], r int4range, mr nummultirange, ts tsvector, money money, point point, big text,
+                      twice int generated always as (pos * 2) stored);
+create table diary (writer int, what text, at timestamptz default clock_timestamp());
+alter table diary replica identity full;
+"""
+
+_VALUES = {
+    "f4": ["'NaN'", "'-Infinity'", "3.4e38", "1e-45", "-0.0"],
+    "f8": ["0.1", "'NaN'", "'Infinity'", "5e-324", "-0.0", "1.7976931348623157e308"],
+    "n": ["'NaN'", "'Infinity'", "1e-30", "0.00000000000000006938893903907228", "123456789012345678901234567890.1230"],
+    "b": [r"'\\x00ff5c27'", "''", "sha256('x')"],
+    "t": ["''", "'null'", "E'tab\\t new\\n back\\\\ quote\\''", "'žluťoučký kůň 🐎'", "null"],
+    "c": ["'ab'", "''"],
+    "z": ["'infinity'", "'-infinity'", "'0044-03-15 12:00:00+00 BC'", "'294276-12-31 23:59:59.999999+00'", "clock_timestamp()"],
+    "d": ["'infinity'", "'4713-01-01 BC'", "'5874897-12-31'"],
+    "tz": ["'24:00:00+15:59'", "'00:00:00.000001-12:34:56'"],
+    "i": ["'1 mon -3 days 00:00:00.000001'", "'-178000000 years'"],
+    "j": ["""'{"a": [1, null, 1e400], "\u017e": ""}'""", "'null'", "'\"x\"'"],
+    "x": ["'<a b=\"1\">ž</a>'", "null"],
+    "bits": ["B'101010101'", "B''"],
+    "net": ["'::1/64'", "'10.1.2.3/8'"],
+    "u": ["gen_random_uuid()"],
+    "m": ["'sad'", "'happy'", "null"],
+    "p": ["row(1, 'a\"b,(c)')", "row(null, null)"],
+    "pos": ["1", "2147483 "],
+    "a": ["'[0:1]={1,2}'", "'{}'", "'{{1,2},{3,null}}'"],
+    "ta": ["array['null', null, '', 'a\"b', '{}']"],
+    "r": ["'empty'", "'[1,10)'", "'(,5]'"],
+    "mr": ["'{[1,2),(3,5]}'", "'{}'"],
+    "ts": ["'a:1A b:2'"],
+    "money": ["'-92233720368547758.08'", "1.5"],
+    "point": ["'(1e-300,-0)'"],
+    "big": ["repeat(md5(random()::text), 200)", "repeat('x', 9000)", "'small'"],
+}
+
+
+class Awkward(threading.Thread):
+    """One writer of awkward values: inserts, updates of some columns (so that big ones stay as they were), key changes,
+    deletes. Knows what every row must look like, as the server printed it when it was acknowledged."""
+
+    ROW = "md5(awkward::text)"
+
+    def __init__(self, where):
+        super().__init__(daemon=True)
+        self.where, self.ended, self.rows, self.doubt, self.errors, self.done = where, threading.Event(), {}, set(), [], 0
+        self.diary, self.diary_doubt = 0, 0
+
+    def stop(self):
+        self.ended.set()
+        self.join(30)
+        return self
+
+    def _step(self, cur, dice, n):
+        cur.execute("set local extra_float_digits = 3")
+        kind = dice.random()
+        known = sorted(set(self.rows) - self.doubt)
+        cur.execute("insert into diary (writer, what) values (%s, %s)", (1, f"step {n}"))
+        if kind < 0.5 or len(known) < 20:
+            columns = dice.sample(sorted(_VALUES), dice.randint(3, len(_VALUES)))
+            values = ", ".join(dice.choice(_VALUES[c]) for c in columns)
+            cur.execute(f"insert into awkward (id, {', '.join(columns)}) values ({n}, {values}) returning id, {self.ROW}")
+            return {}, dict(cur.fetchall())
+        row = dice.choice(known)
+        if kind < 0.85:
+            columns = dice.sample(sorted(set(_VALUES) - {"big"}), dice.randint(1, 4))
+            values = ", ".join(f"{c} = {dice.choice(_VALUES[c])}" for c in columns)
+            cur.execute(f"update awkward set {values} where id = {row} returning id, {self.ROW}")
+            return {}, dict(cur.fetchall())
+        if kind < 0.95:
+            cur.execute(f"update awkward set id = {n} where id = {row} returning id, {self.ROW}")
+            return {row: None}, dict(cur.fetchall())
+        cur.execute(f"delete from awkward where id = {row}")
+        return {row: None}, {}
+
+    def run(self):
+        con, n, dice = None, 0, random.Random(7)
+        while not self.ended.is_set():
+            n += 1
+            gone, there, committing = {}, {}, False
+            try:
+                if con is None or con.closed:
+                    address, port, database, user, password = self.where()
+                    con = psycopg2.connect(hostaddr=address, host=address, port=port, dbname=database, user=user,
+                                           password=password, connect_timeout=3, application_name="awkward")
+                with con.cursor() as cur:
+                    gone, there = self._step(cur, dice, n)
+                committing = True
+                con.commit()
+                for row in gone:
+                    self.rows.pop(row, None)
+                self.rows.update(there)
+                self.done += 1
+                self.diary += 1
+            except (psycopg2.Error, OSError) as problem:
+                self.errors.append(str(problem).strip().split("\n", maxsplit=1)[0])
+                if committing:
+                    self.doubt |= set(gone) | set(there)
+                    self.diary_doubt += 1
+                if con is not None:
+                    con.close()
+                con = None
+                time.sleep(0.02)
+            time.sleep(0.005)
+
+    def audit(self, con):
+        """Rows that aren't there, are there too much or look otherwise than when they were acknowledged."""
+        with con.cursor() as cur:
+            cur.execute("set extra_float_digits = 3")
+            cur.execute(f"select id, {self.ROW} from awkward")
+            there = {k: v for k, v in cur.fetchall() if k not in self.doubt}
+            cur.execute("select count(*) from diary")
+            diary = cur.fetchone()[0]
+        mine = {k: v for k, v in self.rows.items() if k not in self.doubt}
+        wrong = [k for k in set(mine) | set(there) if mine.get(k) != there.get(k)]
+        if not self.diary <= diary <= self.diary + self.diary_doubt:
+            wrong.append(f"diary has {diary} lines, {self.diary} were acknowledged")
+        return wrong
