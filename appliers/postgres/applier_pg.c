@@ -113,14 +113,13 @@ static const ApplierOps pg_applier_ops = {
 
 /* So that a session whose client is gone ends soon and gives up its locks. Ignored on unix sockets. */
 static const char keepalive_sql[] = "set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5;"
-                                    "set tcp_keepalives_count = 3; set tcp_user_timeout = 30000";
+                                    "set tcp_keepalives_count = 3";
 
 /* Plans: always the key's index, sorted keys, one row after the other. Statistics of a restored table may be missing or
  * wrong, and a sequential scan for each batch would be the end of keeping up. One plan for each statement. */
 static const char plan_sql[] = "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off;"
                                "set enable_bitmapscan = off; set enable_material = off;"
-                               "set max_parallel_workers_per_gather = 0; set jit = off;"
-                               "set plan_cache_mode = force_generic_plan";
+                               "set max_parallel_workers_per_gather = 0; set jit = off";
 
 static bool be_replica(PgApplier *a, Err *err)
 {
@@ -134,12 +133,15 @@ static bool be_replica(PgApplier *a, Err *err)
 
 static bool set_up(PgApplier *a, const ApplierConf *conf, Err *err)
 {
-    if (!pg_exec(&a->pg, keepalive_sql, err))
+    bool is_12 = a->pg.version >= 120000;
+
+    if (!pg_exec(&a->pg, keepalive_sql, err) || (is_12 && !pg_exec(&a->pg, "set tcp_user_timeout = 30000", err)))
         return false;
     if (conf->control)
         return pg_exec(&a->pg, "set synchronous_commit = local", err);
     /* Set, not inherited: what is confirmed to the source depends on it (trap 174). */
     return be_replica(a, err) && pg_exec(&a->pg, plan_sql, err) &&
+           (!is_12 || pg_exec(&a->pg, "set plan_cache_mode = force_generic_plan", err)) &&
            pg_exec(&a->pg, conf->synchronous ? "set synchronous_commit = on" : "set synchronous_commit = off", err) &&
            (PQsetnonblocking(a->pg.conn, 1) == 0 || link_lost(a, err, "setting up the session"));
 }

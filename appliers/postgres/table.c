@@ -15,31 +15,35 @@ static void pg_table_free(Table *table)
 
 /* --- reading the catalogue -------------------------------------------------------------------- */
 
-static const char columns_sql[] =
-    "with recursive base (attnum, oid, typtype, typbasetype, typelem, typlen, depth) as ("
-    "  select a.attnum, t.oid, t.typtype, t.typbasetype, t.typelem, t.typlen, 0"
-    "    from pg_attribute a join pg_type t on t.oid = a.atttypid"
-    "   where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped"
-    "  union all"
-    "  select b.attnum, t.oid, t.typtype, t.typbasetype, t.typelem, t.typlen, b.depth + 1"
-    "    from base b join pg_type t on t.oid = b.typbasetype where b.typtype = 'd')"
-    " select a.attname, a.atttypid, t.typarray, a.attgenerated <> '', a.attidentity = 'a',"
-    "  b.oid, b.typtype, b.typelem <> 0 and b.typlen = -1 as is_array,"
-    "  coalesce(c.collisdeterministic, true), t.typdelim, e.nspname, e.oprname, a.attnotnull"
-    " from pg_attribute a"
-    " join pg_type t on t.oid = a.atttypid"
-    " join base b on b.attnum = a.attnum and b.typtype <> 'd'"
-    " left join pg_collation c on c.oid = a.attcollation"
-    " left join lateral ("
-    "   select n.nspname, o.oprname from pg_opclass oc"
-    "     join pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = oc.opcintype"
-    "      and ao.amoprighttype = oc.opcintype"
-    "      and ao.amopstrategy = case when oc.opcmethod = 403 then 3 else 1 end"
-    "     join pg_operator o on o.oid = ao.amopopr join pg_namespace n on n.oid = o.oprnamespace"
-    "    where oc.opcmethod in (403, 405) and oc.opcdefault"
-    "      and oc.opcintype = case b.oid when 1043 then 25 else b.oid end"
-    "    order by oc.opcmethod limit 1) e on true"
-    " where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped";
+/* Without what versions before 12 don't have: generated columns and collations that call different texts equal. */
+#define COLUMNS_SQL(generated, deterministic)                                                      \
+    "with recursive base (attnum, oid, typtype, typbasetype, typelem, typlen, depth) as ("         \
+    "  select a.attnum, t.oid, t.typtype, t.typbasetype, t.typelem, t.typlen, 0"                   \
+    "    from pg_attribute a join pg_type t on t.oid = a.atttypid"                                 \
+    "   where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped"                        \
+    "  union all"                                                                                  \
+    "  select b.attnum, t.oid, t.typtype, t.typbasetype, t.typelem, t.typlen, b.depth + 1"         \
+    "    from base b join pg_type t on t.oid = b.typbasetype where b.typtype = 'd')"               \
+    " select a.attname, a.atttypid, t.typarray, " generated ", a.attidentity = 'a',"               \
+    "  b.oid, b.typtype, b.typelem <> 0 and b.typlen = -1 as is_array,"                            \
+    "  " deterministic ", t.typdelim, e.nspname, e.oprname, a.attnotnull"                          \
+    " from pg_attribute a"                                                                         \
+    " join pg_type t on t.oid = a.atttypid"                                                        \
+    " join base b on b.attnum = a.attnum and b.typtype <> 'd'"                                     \
+    " left join pg_collation c on c.oid = a.attcollation"                                          \
+    " left join lateral ("                                                                         \
+    "   select n.nspname, o.oprname from pg_opclass oc"                                            \
+    "     join pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = oc.opcintype"      \
+    "      and ao.amoprighttype = oc.opcintype"                                                    \
+    "      and ao.amopstrategy = case when oc.opcmethod = 403 then 3 else 1 end"                   \
+    "     join pg_operator o on o.oid = ao.amopopr join pg_namespace n on n.oid = o.oprnamespace"  \
+    "    where oc.opcmethod in (403, 405) and oc.opcdefault"                                       \
+    "      and oc.opcintype = case b.oid when 1043 then 25 else b.oid end"                         \
+    "    order by oc.opcmethod limit 1) e on true"                                                 \
+    " where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped"
+
+static const char columns_sql[] = COLUMNS_SQL("a.attgenerated <> ''", "coalesce(c.collisdeterministic, true)");
+static const char columns_sql_11[] = COLUMNS_SQL("false", "true");
 
 /* Unique and exclusion indexes of the table and of its partitions' own. */
 static const char indexes_sql[] =
@@ -54,7 +58,7 @@ static const char indexes_sql[] =
     "  (select pg_catalog.bool_and(a.attnotnull) from pg_attribute a where a.attrelid = i.indrelid"
     "     and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),"
     "  not exists (select from pg_collation c where c.oid = any (i.indcollation::oid[])"
-    "     and not c.collisdeterministic)"
+    "     and (pg_catalog.to_jsonb(c) ->> 'collisdeterministic')::bool is false)" /* 12 and later have it */
     " from pg_index i join pg_class c on c.oid = i.indexrelid"
     " where (i.indisunique or i.indisexclusion) and i.indislive"
     "  and (i.indrelid = $1::oid or (not c.relispartition and i.indrelid in (select oid from tree)))"
@@ -287,8 +291,10 @@ static bool can_spread(const PgTable *t, const Catalogue *c)
     for (unsigned i = 0; i < t->base.key_count; i++) {
         int row = row_of_column(c->columns, t->base.rel->columns[t->base.key[i]].name);
 
+        uint32_t sent = t->base.rel->columns[t->base.key[i]].type_oid;
+
         if (!is_bytewise(cell_oid(c->columns, row, 5), *PQgetvalue(c->columns, row, 6)) ||
-            !cell_true(c->columns, row, 8))
+            !cell_true(c->columns, row, 8) || (sent && sent < FIRST_USER_OID && !is_bytewise(sent, 'b')))
             return false;
     }
     for (int row = 0; row < PQntuples(c->indexes); row++)
@@ -360,7 +366,7 @@ static bool describe(Pg *pg, PgTable *t, Err *err)
     if (!find_table(pg, t, err))
         return false;
     snprintf(oid, sizeof(oid), "%u", t->oid);
-    c.columns = pg_rows(pg, err, columns_sql, oid);
+    c.columns = pg_rows(pg, err, pg->version < 120000 ? columns_sql_11 : columns_sql, oid);
     if (!c.columns)
         return false;
     c.indexes = pg_rows(pg, err, indexes_sql, oid);

@@ -12,6 +12,7 @@ typedef struct Use {
     bool in_order; /* written step by step */
     bool spread;   /* over all lanes, by key */
     unsigned lane; /* unless spread */
+    uint64_t digest; /* of the keys that were spread, in order */
     Compact *parts; /* one for each lane when spread, else one */
 } Use;
 
@@ -200,13 +201,14 @@ static void decide(Uses *uses, bool steps)
     }
 }
 
+/* Of everything that decided where rows went: also the keys' bytes, which a source could send in another form. */
 static uint64_t fingerprint_of(const Uses *uses, unsigned lanes)
 {
     uint64_t print = XXH3_64bits_withSeed(&lanes, sizeof(lanes), 1); /* 1: this way of routing */
 
     for (size_t i = 0; i < uses->count; i++) {
         const Use *use = uses->all[i];
-        uint64_t part[3] = {use->table->fingerprint, use->changes, use->spread};
+        uint64_t part[4] = {use->table->fingerprint, use->changes, use->spread ? 1 : 2 + use->lane, use->digest};
 
         print = XXH3_64bits_withSeed(part, sizeof(part), print);
     }
@@ -240,6 +242,8 @@ static bool deal(Uses *uses, const Batch *batch, unsigned lanes, Err *err)
             use = use_of(uses, change->rel, err);
             if ((use->spread || !use->in_order) && !key_hash(use->table, change_key(change), &hash))
                 return false;
+            if (use->spread)
+                use->digest = (use->digest ^ hash) * UINT64_C(0x9E3779B97F4A7C15);
             part = &use->parts[use->spread ? (unsigned)((hash >> 32) % lanes) : 0];
             if (use->in_order)
                 compact_step(part, change, txn);
@@ -296,9 +300,9 @@ static bool route(Plan *plan, unsigned lanes, const TableSource *tables, bool st
     assign_lanes(&uses, lanes);
     make_parts(&uses, lanes);
     plan->parts = arena_array(&plan->arena, TableRows *, lanes);
-    plan->fingerprint = fingerprint_of(&uses, lanes);
     if (!deal(&uses, plan->batch, lanes, err) || !finish(&uses, lanes, plan->parts))
         return true;
+    plan->fingerprint = fingerprint_of(&uses, lanes);
     plan->lanes = lanes;
     plan->form = PLAN_PARTS;
     return true;

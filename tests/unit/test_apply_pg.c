@@ -1195,6 +1195,261 @@ static void batch_that_should_be_formed_again_and_isnt(void **state)
     assert_int_equal(world.err.kind, ERR_BUG);
 }
 
+/* --- more rules ------------------------------------------------------------------------------------ */
+
+static void full_identity_with_a_key_on_the_target(void **state)
+{
+    Made t;
+    Batch *b = batch_new();
+    Txn *txn = rows_txn(b, 1);
+
+    (void)state;
+    sql("create table t (id int primary key, v text); insert into t select g, 'a' from generate_series(1, 9) g");
+    made_init(&t, serials++, "t", 'f', "id*:23 v*:25");
+    must_open(2);
+    UPDATE(b, txn, &t, ROW(b, "1", "a"), "1", "b");
+    UPDATE(b, txn, &t, ROW(b, "1", "b"), "1", "c");
+    DELETE(b, txn, &t, "2", "a");
+    INSERT(b, txn, &t, "2", "again");
+    push(b);
+    must_settle(1);
+    b = batch_new();
+    UPDATE(b, rows_txn(b, 2), &t, ROW(b, "3", "a"), "30", "a");
+    push(b);
+    must_settle(2);
+    assert_string_equal(query("select string_agg(t::text, '' order by id) from t where id < 4 or id > 9"), "(1,c)(2,again)(30,a)");
+    assert_int_equal(apply_counters(world.apply).rows_written, 4);
+}
+
+static void nothing_identity_takes_inserts_only(void **state)
+{
+    Made t;
+    Batch *b = batch_new();
+    Txn *txn = rows_txn(b, 1);
+
+    (void)state;
+    sql("create table t (id int, v text)");
+    made_init(&t, serials++, "t", 'n', "id:23 v:25");
+    must_open(2);
+    for (int i = 0; i < 300; i++)
+        INSERT(b, txn, &t, "1", "a");
+    push(b);
+    must_settle(1);
+    assert_string_equal(query("select count(*) from t"), "300");
+    b = batch_new();
+    DELETE(b, rows_txn(b, 2), &t, "1", "a");
+    push(b);
+    assert_false(settled(2));
+    assert_string_equal(world.err.text, "transaction 2 committed at 0/C8: deleting from public.t: the table has no replica identity, so its rows can't be found");
+}
+
+static void trap_039_names_that_differ_by_case(void **state)
+{
+    Made a, c;
+    Batch *b = batch_new();
+    Txn *txn = rows_txn(b, 1);
+
+    (void)state;
+    sql("create table t1 (id int primary key, \"ID\" int); create table \"T1\" (id int primary key, \"ID\" int); create table \"se\"\"lect\" (\"a b\" int primary key)");
+    made_init(&a, serials++, "t1", 'd', "id*:23 ID:23");
+    made_init(&c, serials++, "T1", 'd', "id*:23 ID:23");
+    must_open(1);
+    INSERT(b, txn, &a, "1", "2");
+    INSERT(b, txn, &c, "3", "4");
+    push(b);
+    must_settle(1);
+    assert_string_equal(query("select (select t1::text from t1) || (select \"T1\"::text from \"T1\")"), "(1,2)(3,4)");
+}
+
+static void trap_076_rows_that_move_between_partitions(void **state)
+{
+    Made root, low, high;
+    Batch *b = batch_new();
+    Txn *txn = rows_txn(b, 1);
+
+    (void)state;
+    sql("create table p (id int, v text, primary key (id)) partition by range (id); create table low partition of p for values from (0) to (1000);"
+        "create table high partition of p for values from (1000) to (100000); create unique index on high (v)");
+    made_init(&root, serials++, "p", 'd', "id*:23 v:25");
+    made_init(&low, serials++, "low", 'd', "id*:23 v:25");
+    made_init(&high, serials++, "high", 'd', "id*:23 v:25");
+    must_open(3);
+    for (int i = 1; i <= 200; i++) {
+        char id[12];
+
+        snprintf(id, sizeof(id), "%d", i * 10);
+        INSERT(b, txn, &root, id, id);
+    }
+    push(b);
+    must_settle(1);
+    b = batch_new();
+    txn = rows_txn(b, 2);
+    for (int i = 1; i <= 20; i++) {
+        char id[12];
+
+        snprintf(id, sizeof(id), "%d", i * 10);
+        UPDATE(b, txn, &root, NULL, id, "updated");
+    }
+    UPDATE(b, txn, &root, ROW(b, "210", "\1"), "5000", "moved");
+    push(b);
+    must_settle(2);
+    b = batch_new(); /* the same without publish_via_partition_root: two tables */
+    txn = rows_txn(b, 3);
+    DELETE(b, txn, &low, "220", "\1");
+    INSERT(b, txn, &high, "6000", "moved too");
+    push(b);
+    must_settle(3);
+    assert_string_equal(query("select string_agg(p::text, '' order by id) from p where id > 2000"), "(5000,moved)(6000,\"moved too\")");
+    assert_string_equal(query("select count(*) || ' ' || count(*) filter (where v = 'updated') from only low"), "97 20");
+}
+
+static void inheritance_children_are_their_own_tables(void **state)
+{
+    Made t;
+    Batch *b = batch_new();
+    Txn *txn = rows_txn(b, 1);
+
+    (void)state;
+    sql("create table t (id int primary key, v text); create table kid (primary key (id)) inherits (t); insert into t values (1, 'a'), (2, 'a'); insert into kid values (1, 'k'), (2, 'k')");
+    made_init(&t, serials++, "t", 'd', "id*:23 v:25");
+    must_open(1);
+    UPDATE(b, txn, &t, NULL, "1", "b");
+    DELETE(b, txn, &t, "2", "\1");
+    push(b);
+    must_settle(1);
+    b = batch_new();
+    truncate_of(b, rows_txn(b, 2), 1, (const Made *const[]){&t});
+    push(b);
+    must_settle(2);
+    assert_string_equal(query("select string_agg(t::text, '' order by id) from t"), "(1,k)(2,k)");
+}
+
+static void wider_types_on_the_target(void **state)
+{
+    Made t;
+
+    (void)state;
+    sql("create table t (id bigint primary key, n numeric)");
+    made_init(&t, serials++, "t", 'd', "id*:23 n:23");
+    must_open(2);
+    for (int n = 1; n <= 1000; n *= 10) {
+        Batch *b = batch_new();
+        Txn *txn = rows_txn(b, (uint64_t)n * 2);
+
+        for (int kind = 0; kind < 3; kind++)
+            for (int i = 0; i < n; i++) {
+                Value *row = arena_array(&b->arena, Value, 2);
+
+                row[0] = rows_int4(b, kind * 1000000 + n * 1000 + i - 500);
+                row[1] = kind == 2 ? (Value){.kind = VALUE_NULL} : rows_int4(b, -kind);
+                rows_change(b, txn, CHANGE_INSERT, &t, NULL, row);
+            }
+        push(b);
+        must_settle((uint64_t)n * 2);
+        b = batch_new();
+        txn = rows_txn(b, (uint64_t)n * 2 + 1);
+        for (int i = 0; i < n; i++) {
+            Value *row = arena_array(&b->arena, Value, 2);
+
+            row[0] = rows_int4(b, n * 1000 + i - 500);
+            row[1] = rows_int4(b, 77);
+            rows_change(b, txn, CHANGE_UPDATE, &t, NULL, row);
+        }
+        push(b);
+        must_settle((uint64_t)n * 2 + 1);
+    }
+    assert_string_equal(query("select string_agg(c, ' ') from (select n || ':' || count(*) c from t group by n order by n) s"), "-1:1111 77:1111");
+    assert_string_equal(query("select count(*) from t where n is null"), "1111");
+    assert_int_equal(apply_counters(world.apply).replays, 0);
+}
+
+static void altered_table_within_a_batch(void **state)
+{
+    Made before_it, after_it;
+    Batch *b = batch_new();
+    Txn *txn = rows_txn(b, 1);
+
+    (void)state;
+    sql("create table t (id int primary key, v text, w text)");
+    made_init(&before_it, 100000, "t", 'd', "id*:23 v:25");
+    made_init(&after_it, 100001, "t", 'd', "id*:23 v:25 w:25");
+    must_open(2);
+    INSERT(b, txn, &before_it, "1", "a");
+    INSERT(b, txn, &before_it, "2", "a");
+    txn = rows_txn(b, 2);
+    UPDATE(b, txn, &after_it, NULL, "1", "b", "w");
+    DELETE(b, txn, &after_it, "2", "\1", "\1");
+    push(b);
+    must_settle(2);
+    assert_string_equal(query("select string_agg(t::text, '') from t"), "(1,b,w)");
+    assert_int_equal(apply_counters(world.apply).replays, 0);
+}
+
+/* A crash of the server loses what wasn't flushed: always a suffix, and at most one batch is there in part. */
+static void server_crash_loses_a_suffix(void **state)
+{
+    const char *data = getenv("KB_TEST_PGDATA"), *bin = getenv("KB_TEST_PGBIN");
+    char command[1000];
+    Made t;
+    uint64_t at = 1;
+    int partial = 0;
+
+    (void)state;
+    if (!data || !bin)
+        return;
+    snprintf(command, sizeof(command), "%s%s/pg_ctl -D %s -m immediate -w -l %s/../log restart >/dev/null 2>&1",
+             geteuid() == 0 ? "runuser -u postgres -- " : "", bin, data, data);
+    sql("create table t (id int primary key, v text)");
+    made_init(&t, serials++, "t", 'd', "id*:23 v:25");
+    for (int round = 0; round < 6; round++) {
+        ApplyProgress p;
+        Position durable;
+        Err err = ERR_INIT;
+
+        must_open(3);
+        p = apply_progress(world.apply);
+        if (p.any)
+            at = p.applied.at / 100 + 1;
+        if (p.partial) {
+            Batch *b = batch_new();
+
+            partial++;
+            assert_int_equal(p.first.at, at * 100);
+            b->lanes_before = p.lanes;
+            fill(b, rows_txn(b, at), &t, (int)at * 1000, (int)at * 1000 + 600, CHANGE_INSERT, "x");
+            push(b);
+            must_settle(at++);
+        }
+        for (uint64_t until = mono_ms() + 200; mono_ms() < until && !queue_is_closed(apply_queue(world.apply)); at++) {
+            Batch *b = batch_new();
+
+            fill(b, rows_txn(b, at), &t, (int)at * 1000, (int)at * 1000 + 600, CHANGE_INSERT, "x");
+            push(b);
+        }
+        durable = apply_durable_end(world.apply);
+        assert_int_equal(system(command), 0);
+        shut();
+        pg_close(&world.pg);
+        if (!pg_open(&world.pg, world.dsn, ERR_TARGET, NULL, &err))
+            fail_msg("%s", err.text);
+        sql("set search_path = public, pg_catalog");
+        must_open(3);
+        p = apply_progress(world.apply);
+        assert_true(position_compare(p.applied_end, durable) >= 0); /* what was called durable is there */
+        snprintf(command + 500, 400, "select coalesce(min(n), 600) || ' ' || count(*) from (select count(*) n from t where id / 1000 <= %d group by id / 1000) s", (int)(p.applied.at / 100));
+        {
+            char want[40];
+
+            snprintf(want, sizeof(want), "600 %d", (int)(p.applied.at / 100));
+            assert_string_equal(query(command + 500), want);
+        }
+        snprintf(command + 500, 400, "select count(distinct id / 1000)::text from t where id / 1000 > %d", (int)(p.applied.at / 100));
+        assert_string_equal(query(command + 500), p.partial ? "1" : "0");
+        shut();
+    }
+    (void)partial;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1231,6 +1486,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(crash_before_commits_leaves_nothing, before, after),
         cmocka_unit_test_setup_teardown(half_applied_batch_is_replayed_by_lane, before, after),
         cmocka_unit_test_setup_teardown(batch_that_should_be_formed_again_and_isnt, before, after),
+        cmocka_unit_test_setup_teardown(full_identity_with_a_key_on_the_target, before, after),
+        cmocka_unit_test_setup_teardown(nothing_identity_takes_inserts_only, before, after),
+        cmocka_unit_test_setup_teardown(trap_039_names_that_differ_by_case, before, after),
+        cmocka_unit_test_setup_teardown(trap_076_rows_that_move_between_partitions, before, after),
+        cmocka_unit_test_setup_teardown(inheritance_children_are_their_own_tables, before, after),
+        cmocka_unit_test_setup_teardown(wider_types_on_the_target, before, after),
+        cmocka_unit_test_setup_teardown(altered_table_within_a_batch, before, after),
+        cmocka_unit_test_setup_teardown(server_crash_loses_a_suffix, before, after),
     };
     Err err = ERR_INIT;
     int failed;
