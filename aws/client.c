@@ -269,11 +269,24 @@ static bool sign(Aws *aws, const AwsCall *call, const Endpoint *endpoint, const 
     return true;
 }
 
+static bool only_reads(const char *operation)
+{
+    static const char *const verbs[] = {"Describe", "List", "Get", "Download"};
+
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        if (strncmp(operation, verbs[i], strlen(verbs[i])) == 0)
+            return true;
+    return false;
+}
+
 static bool attempt(Aws *aws, const AwsCall *call, const AwsKeys *keys, HttpAnswer *answer, Arena *arena, Err *err)
 {
     Endpoint endpoint;
     HttpUrl url;
-    HttpRequest request = {.method = call->method, .body = call->body, .timeout_ms = aws->options.timeout_ms};
+    HttpRequest request = {.method = call->method,
+                           .body = call->body,
+                           .timeout_ms = aws->options.timeout_ms,
+                           .once = !only_reads(call->operation)};
     char *target;
 
     if (!find_endpoint(aws, call->service, &endpoint, err))

@@ -16,6 +16,7 @@
 #define PROCESS_MS 60000
 #define EARLY_S (15 * 60)
 #define RETRY_S 60
+#define SAFE_S 10 /* a request may be on its way that long */
 #define MOST_HOPS 8
 #define MOST_RELOADS 256
 
@@ -507,9 +508,9 @@ static Found from_metadata(Look *look, AwsKeys *keys, Err *err)
     const char *token;
     bool ok;
 
+    http_answer_init(&answer, KIB(16));
     if (off && strcasecmp(off, "true") == 0)
         return not_here(look, "instance metadata", "off by AWS_EC2_METADATA_DISABLED");
-    http_answer_init(&answer, KIB(16));
     if (!metadata_token(look, base, &answer, &why)) {
         if (why.kind == ERR_STOPPED) {
             *err = why;
@@ -611,7 +612,7 @@ static bool is_due(const Creds *creds)
 
 static bool still_good(const Creds *creds)
 {
-    return creds->keys.id && (!creds->keys.expires || creds->keys.expires > now_s() + 30);
+    return creds->keys.id && (!creds->keys.expires || creds->keys.expires > now_s() + SAFE_S);
 }
 
 bool creds_get(Creds *creds, Http *http, const Stop *stop, AwsKeys *keys, Err *err)

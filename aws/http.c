@@ -168,6 +168,7 @@ static void set_options(Http *http, const HttpRequest *request, HttpAnswer *answ
         curl_easy_setopt(easy, CURLOPT_CAINFO, http->ca_bundle);
     if (request->direct)
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, request->once ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, &answer->body);

@@ -29,6 +29,7 @@ typedef struct HttpRequest {
     unsigned connect_ms; /* 0: 10 s */
     unsigned timeout_ms; /* of the whole exchange; 0: 60 s */
     bool direct;         /* never through a proxy: link-local addresses */
+    bool once;           /* on a connection of its own: libcurl silently sends again when a kept one turns out dead */
 } HttpRequest;
 
 typedef struct HttpAnswer {

@@ -181,6 +181,9 @@ bool rds_status_is_failed(const char *status);
 /* Until it can be used. `settled` also wants PendingModifiedValues empty and no parameter group in "applying", seen
  * for as long as the client's poll_ms (15 s at most), because RDS shows the old state for some seconds after a Modify. */
 MUST_USE bool rds_wait_instance(Aws *aws, const char *name, bool settled, AwsProgressFn *progress, void *self, Err *err);
+/* After a rename: until the thing with that resource_id has its new name and can be used. For a while neither name is found. */
+MUST_USE bool rds_wait_renamed(Aws *aws, const char *new_name, const char *resource_id, AwsProgressFn *progress, void *self,
+                               Err *err);
 MUST_USE bool rds_wait_instance_gone(Aws *aws, const char *name, AwsProgressFn *progress, void *self, Err *err);
 
 /* Snapshots ---------------------------------------------------------------------------------- */

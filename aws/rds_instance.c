@@ -4,6 +4,8 @@
 #include "engine/base/mono.h"
 
 #define INSTANCE_GONE "DBInstanceNotFound DBInstanceNotFoundFault"
+#define INSTANCE_BUSY "InvalidDBInstanceState InvalidDBInstanceStateFault"
+#define RENAME_LOOKS 20
 
 /* Reading ------------------------------------------------------------------------------------ */
 
@@ -481,13 +483,25 @@ static void put_modify(Query *query, const RdsModify *how)
     put_domain(query, &how->domain);
 }
 
-bool rds_modify_instance(Aws *aws, const RdsModify *modify, Err *err)
+static bool modify_once(Aws *aws, const RdsModify *modify, Err *err)
 {
     AUTO_QUERY query;
 
     rds_query_init(&query, "ModifyDBInstance");
     put_modify(&query, modify);
     return rds_do(aws, "ModifyDBInstance", &query, err);
+}
+
+/* Once the answer of one attempt was lost, "it is busy" from the next probably means: with that very change. Asking again for a state
+ * that is there does no harm, so wait and ask again. */
+bool rds_modify_instance(Aws *aws, const RdsModify *modify, Err *err)
+{
+    if (modify_once(aws, modify, err))
+        return true;
+    if (modify->new_name || !aws_was_ambiguous(aws) || !aws_code_is(err, INSTANCE_BUSY))
+        return false;
+    err_clear(err);
+    return rds_wait_instance(aws, modify->name, true, NULL, NULL, err) && modify_once(aws, modify, err);
 }
 
 static bool same_text(const char *a, const char *b)
@@ -612,33 +626,70 @@ bool rds_modify_as(const RdsInstance *from, const RdsInstance *made, Arena *aren
 
 /* Changing and removing ---------------------------------------------------------------------- */
 
-static bool is_renamed(Aws *aws, const char *new_name, const char *resource_id)
+static bool has_status(Aws *aws, const char *name, const char *resource_id, const char *status)
 {
     RdsInstance *found = NULL;
     Err why = ERR_INIT;
     Arena arena;
-    bool same;
+    bool has;
 
     arena_init(&arena, 4096);
-    same = rds_find_instance(aws, new_name, &arena, &found, &why) && found && found->resource_id && resource_id &&
-           strcmp(found->resource_id, resource_id) == 0;
+    has = rds_find_instance(aws, name, &arena, &found, &why) && found &&
+          (!resource_id || same_text(found->resource_id, resource_id)) && (!status || same_text(found->status, status));
     arena_fini(&arena);
-    return same;
+    return has;
+}
+
+typedef struct Rename {
+    Aws *aws;
+    const char *name;
+    const char *new_name;
+    const char *resource_id;
+    unsigned looks;
+} Rename;
+
+/* In the middle of a rename neither name is found, and at its begin the old one looks as ever. */
+static bool look_rename(void *self, AwsProgress *progress, Err *err)
+{
+    Rename *rename = self;
+
+    (void)err;
+    if (has_status(rename->aws, rename->new_name, rename->resource_id, NULL) ||
+        has_status(rename->aws, rename->name, rename->resource_id, "renaming"))
+        progress->state = AWS_STATE_READY;
+    else
+        progress->state = ++rename->looks < RENAME_LOOKS ? AWS_STATE_WAIT : AWS_STATE_FAILED;
+    return true;
+}
+
+static bool rename_took(Rename *rename, bool lost, Err *err)
+{
+    AwsWait wait = {.what = "a rename whose answer was lost", .look = look_rename, .self = rename};
+    Err why = ERR_INIT;
+
+    if (lost ? !aws_wait(rename->aws, &wait, &why)
+             : !has_status(rename->aws, rename->new_name, rename->resource_id, NULL)) {
+        if (why.kind == ERR_STOPPED)
+            *err = why;
+        return false;
+    }
+    err_clear(err);
+    return true;
 }
 
 bool rds_rename_instance(Aws *aws, const char *name, const char *new_name, const char *resource_id, Err *err)
 {
     RdsModify modify = {.name = name, .new_name = new_name};
+    Rename rename = {.aws = aws, .name = name, .new_name = new_name, .resource_id = resource_id};
+    bool lost;
 
     if (rds_modify_instance(aws, &modify, err))
         return true;
-    if (err->kind == ERR_STOPPED || (!aws_was_ambiguous(aws) && !aws_code_is(err, INSTANCE_GONE) &&
-                                     !aws_code_is(err, "DBInstanceAlreadyExists InvalidDBInstanceState")))
+    lost = aws_was_ambiguous(aws);
+    if (err->kind == ERR_STOPPED || !resource_id ||
+        (!lost && !aws_code_is(err, INSTANCE_GONE) && !aws_code_is(err, "DBInstanceAlreadyExists")))
         return false;
-    if (!is_renamed(aws, new_name, resource_id))
-        return false;
-    err_clear(err);
-    return true;
+    return rename_took(&rename, lost, err);
 }
 
 bool rds_reboot_instance(Aws *aws, const char *name, Err *err)
@@ -647,7 +698,12 @@ bool rds_reboot_instance(Aws *aws, const char *name, Err *err)
 
     rds_query_init(&query, "RebootDBInstance");
     query_str(&query, "DBInstanceIdentifier", name);
-    return rds_do(aws, "RebootDBInstance", &query, err);
+    if (rds_do(aws, "RebootDBInstance", &query, err))
+        return true;
+    if (!aws_was_ambiguous(aws) || !aws_code_is(err, INSTANCE_BUSY) || !has_status(aws, name, NULL, "rebooting"))
+        return false;
+    err_clear(err);
+    return true;
 }
 
 static bool is_going(Aws *aws, const char *name)
@@ -676,7 +732,7 @@ bool rds_delete_instance(Aws *aws, const char *name, RdsDelete how, Err *err)
     if (rds_do(aws, "DeleteDBInstance", &query, err))
         return true;
     if (aws_code_is(err, INSTANCE_GONE) ||
-        ((aws_was_ambiguous(aws) || aws_code_is(err, "InvalidDBInstanceState InvalidDBInstanceStateFault")) &&
+        ((aws_was_ambiguous(aws) || aws_code_is(err, INSTANCE_BUSY)) &&
          err->kind != ERR_STOPPED && is_going(aws, name))) {
         err_clear(err);
         return true;
@@ -709,7 +765,8 @@ bool rds_add_role(Aws *aws, const char *name, const char *role_arn, const char *
     query_str(&query, "FeatureName", feature);
     if (rds_do(aws, "AddRoleToDBInstance", &query, err))
         return true;
-    if (!aws_code_is(err, "DBInstanceRoleAlreadyExists DBInstanceRoleAlreadyExistsFault") ||
+    if (!(aws_code_is(err, "DBInstanceRoleAlreadyExists DBInstanceRoleAlreadyExistsFault") ||
+          (aws_was_ambiguous(aws) && aws_code_is(err, INSTANCE_BUSY))) ||
         !has_role(aws, name, role_arn, feature))
         return false;
     err_clear(err);
@@ -766,6 +823,7 @@ bool rds_status_is_failed(const char *status)
 typedef struct Watch {
     Aws *aws;
     const char *name;
+    const char *resource_id; /* only the thing with this one counts, and it may be missing meanwhile; NULL: any */
     bool settled;
     uint64_t settled_at; /* first of the looks in a row that found it settled; 0: the last one didn't */
 } Watch;
@@ -819,8 +877,13 @@ static bool look_instance(void *self, AwsProgress *progress, Err *err)
     bool ok;
 
     arena_init(&arena, 8192);
-    ok = rds_get_instance(watch->aws, watch->name, &arena, &found, err);
-    if (ok)
+    if (watch->resource_id)
+        ok = rds_find_instance(watch->aws, watch->name, &arena, &found, err);
+    else
+        ok = rds_get_instance(watch->aws, watch->name, &arena, &found, err);
+    if (ok && watch->resource_id && (!found || !same_text(found->resource_id, watch->resource_id)))
+        snprintf(progress->status, sizeof(progress->status), "renaming");
+    else if (ok)
         judge(watch, found, progress);
     arena_fini(&arena);
     return ok;
@@ -863,6 +926,13 @@ bool rds_wait_instance(Aws *aws, const char *name, bool settled, AwsProgressFn *
     Watch watch = {.aws = aws, .name = name, .settled = settled};
 
     return wait_for(&watch, look_instance, "instance", progress, self, err);
+}
+
+bool rds_wait_renamed(Aws *aws, const char *new_name, const char *resource_id, AwsProgressFn *progress, void *self, Err *err)
+{
+    Watch watch = {.aws = aws, .name = new_name, .settled = true, .resource_id = resource_id};
+
+    return wait_for(&watch, look_instance, "the rename to", progress, self, err);
 }
 
 bool rds_wait_instance_gone(Aws *aws, const char *name, AwsProgressFn *progress, void *self, Err *err)

@@ -133,9 +133,9 @@ bool rds_copy_snapshot(Aws *aws, const RdsCopy *copy, Arena *arena, RdsSnapshot 
 {
     AUTO_QUERY query;
 
+    rds_query_init(&query, "CopyDBSnapshot");
     if (!copy->kms_key || !*copy->kms_key)
         return err_fail(err, ERR_BUG, "copying snapshot %s without a key would keep the old one", copy->source);
-    rds_query_init(&query, "CopyDBSnapshot");
     query_str(&query, "SourceDBSnapshotIdentifier", copy->source);
     query_str(&query, "TargetDBSnapshotIdentifier", copy->name);
     query_str(&query, "KmsKeyId", copy->kms_key);

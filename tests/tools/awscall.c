@@ -328,6 +328,11 @@ static bool call_wait_instance(Tool *tool, Err *err)
     return rds_wait_instance(tool->aws, arg(tool, 1), arg(tool, 2) != NULL, on_progress, tool, err);
 }
 
+static bool call_wait_renamed(Tool *tool, Err *err)
+{
+    return rds_wait_renamed(tool->aws, arg(tool, 1), arg(tool, 2), on_progress, tool, err);
+}
+
 static bool call_wait_instance_gone(Tool *tool, Err *err)
 {
     return rds_wait_instance_gone(tool->aws, arg(tool, 1), on_progress, tool, err);
@@ -580,6 +585,7 @@ static const struct {
     {"delete-instance", call_delete_instance},
     {"add-role", call_add_role},
     {"wait-instance", call_wait_instance},
+    {"wait-renamed", call_wait_renamed},
     {"wait-instance-gone", call_wait_instance_gone},
     {"create-snapshot", call_create_snapshot},
     {"copy-snapshot", call_copy_snapshot},
