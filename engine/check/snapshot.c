@@ -280,6 +280,9 @@ static bool wait_young(Hold *hold, uint64_t most_us, Err *err)
         if (!read_xids(hold, &ignored, &next, err))
             return false;
         do {
+            /* Often at first, and then not so: it may take hours. */
+            if (mono_us() - from > 1000000 && stop_wait(hold->wait->stop, 100))
+                return stop_fail(err, "waiting for long transactions on the source");
             if (!step(hold, VERIFY_SNAPSHOT, -1, err) || !read_xids(hold, &oldest, &ignored, err))
                 return false;
         } while (oldest < next);
