@@ -133,13 +133,35 @@ static Commit read_commit(Reader *r)
 
 /* Relations */
 
-static const Relation *relation_find(PgOutput *self, uint32_t id)
+/* NOLINTBEGIN(readability-function-cognitive-complexity,readability-function-size): uthash's macros
+ */
+
+static Known *known_find(PgOutput *self, uint32_t id)
 {
     Known *known;
 
+    HASH_FIND(hh, self->known, &id, sizeof(id), known);
+    return known;
+}
+
+static Known *known_add(PgOutput *self, uint32_t id)
+{
+    Known *known = arena_new(&self->arena, Known);
+
+    known->id = id;
+    HASH_ADD(hh, self->known, id, sizeof(known->id), known);
+    return known;
+}
+
+/* NOLINTEND(readability-function-cognitive-complexity,readability-function-size) */
+
+static const Relation *relation_find(PgOutput *self, uint32_t id)
+{
+    const Known *known;
+
     if (LIKELY(self->last && self->last->id == id))
         return self->last;
-    HASH_FIND(hh, self->known, &id, sizeof(id), known);
+    known = known_find(self, id);
     if (!known)
         return NULL;
     self->last = known->rel;
@@ -236,17 +258,14 @@ static bool on_relation(PgOutput *self, Step *step)
     read_relation(&step->r, NULL, &seen);
     if (!finish(step))
         return false;
-    HASH_FIND(hh, self->known, &seen.id, sizeof(seen.id), known);
+    known = known_find(self, seen.id);
     /* The source repeats itself with every streamed transaction and every invalidation. A
      * description that says nothing new must neither cost memory for ever nor make caches forget.
      */
     if (known && span_equal(span_of(known->rel->raw.at + 1, known->rel->raw.len - 1), body))
         return true;
-    if (!known) {
-        known = arena_new(&self->arena, Known);
-        known->id = seen.id;
-        HASH_ADD(hh, self->known, id, sizeof(known->id), known);
-    }
+    if (!known)
+        known = known_add(self, seen.id);
     known->rel = relation_make(self, body);
     self->last = known->rel;
     return step->sink->ops->relation(step->sink->self, known->rel, step->err);
@@ -461,7 +480,7 @@ static bool on_truncate(PgOutput *self, Step *step)
         reader_break(r, "relation count", "is 0");
     if (options & ~(TRUNCATE_CASCADE | TRUNCATE_RESTART_IDENTITY))
         reader_break(r, "options", "has bits that nobody knows");
-    rels = arena_alloc(step->arena, count * sizeof(*rels));
+    rels = arena_array(step->arena, const Relation *, count);
     for (size_t i = 0; i < count; i++)
         if (!(rels[i] = read_relation_id(self, step)))
             return false;
@@ -615,14 +634,16 @@ static const struct {
 
 static bool type_is_known(const PgOutput *self, uint8_t type, Err *err)
 {
-    char shown[2] = {type > ' ' && type < 0x7F ? (char)type : '?', 0};
+    char shown = '?';
 
     if (LIKELY(messages[type].fn && messages[type].protocol <= self->protocol))
         return true;
     if (messages[type].name)
         return err_fail(err, ERR_PROTOCOL, "%s: belongs to protocol %u, %u is spoken here",
                         messages[type].name, messages[type].protocol, self->protocol);
-    return err_fail(err, ERR_PROTOCOL, "message type '%s' (0x%02X) is unknown", shown, type);
+    if (type > ' ' && type < 0x7F)
+        shown = (char)type;
+    return err_fail(err, ERR_PROTOCOL, "message type '%c' (0x%02X) is unknown", shown, type);
 }
 
 static bool is_in_place(const PgOutput *self, uint8_t type, Err *err)
@@ -650,9 +671,10 @@ static bool read_head(const PgOutput *self, Step *step, bool with_xid, uint8_t *
     return true;
 }
 
-static bool pgoutput_decode(Decoder *base, Span message, Arena *arena, const Sink *sink, Err *err)
+static bool pgoutput_decode(Decoder *decoder, Span message, Arena *arena, const Sink *sink,
+                            Err *err)
 {
-    PgOutput *self = (PgOutput *)base;
+    PgOutput *self = (PgOutput *)decoder;
     Step step = {.r = reader_of(message), .raw = message, .arena = arena, .sink = sink, .err = err};
     uint8_t type;
 
@@ -671,10 +693,10 @@ static bool decode_spooled(PgOutput *self, Step *step, bool with_xid)
     return messages[type].fn(self, step);
 }
 
-bool pgoutput_decode_spooled(Decoder *base, Span message, bool with_xid, Arena *arena,
+bool pgoutput_decode_spooled(Decoder *decoder, Span message, bool with_xid, Arena *arena,
                              const Sink *sink, Err *err)
 {
-    PgOutput *self = (PgOutput *)base;
+    PgOutput *self = (PgOutput *)decoder;
     Step step = {.r = reader_of(message),
                  .raw = message,
                  .spooled = true,
@@ -685,12 +707,12 @@ bool pgoutput_decode_spooled(Decoder *base, Span message, bool with_xid, Arena *
     bool done = decode_spooled(self, &step, with_xid);
 
     self->changed = changed;
-    return done || err_context(err, "%s decoder: from the spool", base->ops->name);
+    return done || err_context(err, "%s decoder: from the spool", decoder->ops->name);
 }
 
-bool pgoutput_peek(const Decoder *base, Span message, PgOutputPeek *peek, Err *err)
+bool pgoutput_peek(const Decoder *decoder, Span message, PgOutputPeek *peek, Err *err)
 {
-    const PgOutput *self = (const PgOutput *)base;
+    const PgOutput *self = (const PgOutput *)decoder;
     Step step = {.r = reader_of(message), .err = err};
     uint8_t type;
 
@@ -702,14 +724,14 @@ bool pgoutput_peek(const Decoder *base, Span message, PgOutputPeek *peek, Err *e
     return true;
 }
 
-bool pgoutput_in_stream(const Decoder *base)
+bool pgoutput_in_stream(const Decoder *decoder)
 {
-    return ((const PgOutput *)base)->place == IN_STREAM;
+    return ((const PgOutput *)decoder)->place == IN_STREAM;
 }
 
-void pgoutput_restart(Decoder *base)
+void pgoutput_restart(Decoder *decoder)
 {
-    PgOutput *self = (PgOutput *)base;
+    PgOutput *self = (PgOutput *)decoder;
 
     HASH_CLEAR(hh, self->known);
     self->last = NULL;
@@ -717,9 +739,9 @@ void pgoutput_restart(Decoder *base)
     self->changed = false;
 }
 
-static void pgoutput_free(Decoder *base)
+static void pgoutput_free(Decoder *decoder)
 {
-    PgOutput *self = (PgOutput *)base;
+    PgOutput *self = (PgOutput *)decoder;
 
     HASH_CLEAR(hh, self->known);
     arena_fini(&self->arena);

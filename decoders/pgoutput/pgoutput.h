@@ -13,13 +13,13 @@
 MUST_USE Decoder *pgoutput_new(unsigned protocol_version);
 /* For a new connection: forgets the place in the stream and what tables look like (the source
  * describes them again); Relations handed out stay alive. */
-void pgoutput_restart(Decoder *self);
+void pgoutput_restart(Decoder *decoder);
 
 /* For messages read back from a spool, where the stream blocks around them are gone: they do (or
  * don't) carry a transaction id behind their type byte, whatever the decoder saw last. Relation.raw
  * never does. The decoder's place in the stream is neither asked nor moved; what begins or ends a
  * transaction is an error here. */
-MUST_USE bool pgoutput_decode_spooled(Decoder *self, Span message, bool with_xid, Arena *arena,
+MUST_USE bool pgoutput_decode_spooled(Decoder *decoder, Span message, bool with_xid, Arena *arena,
                                       const Sink *sink, Err *err);
 
 /* What the assembler must know before it decides whether a message goes to a spool: its type byte,
@@ -28,8 +28,8 @@ typedef struct PgOutputPeek {
     char type;
     uint32_t xid; /* 0 outside stream blocks */
 } PgOutputPeek;
-MUST_USE bool pgoutput_peek(const Decoder *self, Span message, PgOutputPeek *peek, Err *err);
+MUST_USE bool pgoutput_peek(const Decoder *decoder, Span message, PgOutputPeek *peek, Err *err);
 /* Between Stream Start and Stream Stop. */
-bool pgoutput_in_stream(const Decoder *self);
+bool pgoutput_in_stream(const Decoder *decoder);
 
 #endif

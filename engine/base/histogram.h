@@ -10,7 +10,7 @@
 #include "engine/base/base.h"
 
 #define HISTOGRAM_PARTS   32
-#define HISTOGRAM_BUCKETS ((64 - 5 + 1) * HISTOGRAM_PARTS)
+#define HISTOGRAM_BUCKETS ((size_t)(64 - 5 + 1) * HISTOGRAM_PARTS)
 
 typedef struct Histogram {
     uint64_t count;

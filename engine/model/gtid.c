@@ -98,6 +98,7 @@ static int by_domain(const void *a, const void *b)
 static void source_drop(Source *source)
 {
     free(source->ranges);
+    source->ranges = NULL;
 }
 
 /* Sorts and joins what was appended in any order. */
@@ -118,7 +119,7 @@ static void source_tidy(Source *source)
     source->count = kept;
 }
 
-/* The same over the sources: those of one name become one, empty ones go. */
+/* The same over the sources: those of one name become one. */
 static void set_tidy(GtidSet *set)
 {
     size_t kept = 0;
@@ -132,8 +133,6 @@ static void set_tidy(GtidSet *set)
         if (kept && by_source(source, &set->sources[kept - 1]) == 0) {
             for (size_t k = 0; k < source->count; k++)
                 range_append(&set->sources[kept - 1], source->ranges[k]);
-            source_drop(source);
-        } else if (source->count == 0) {
             source_drop(source);
         } else {
             set->sources[kept++] = *source;
@@ -807,11 +806,9 @@ void gtid_set_union(GtidSet *set, const GtidSet *with)
 /* What of `from` isn't in `without`, both tidy. */
 static void source_subtract(Source *from, const Source *without)
 {
-    Source left = *from;
+    Source left = {0};
     size_t k = 0;
 
-    left.ranges = NULL;
-    left.count = left.room = 0;
     for (size_t i = 0; i < from->count; i++) {
         Range rest = from->ranges[i];
 
@@ -826,7 +823,9 @@ static void source_subtract(Source *from, const Source *without)
             range_append(&left, rest);
     }
     source_drop(from);
-    *from = left;
+    from->ranges = left.ranges;
+    from->count = left.count;
+    from->room = left.room;
 }
 
 void gtid_set_subtract(GtidSet *set, const GtidSet *without)
