@@ -8,8 +8,6 @@
 #include "engine/move/fence.h"
 #include "engine/move/quiet.h"
 
-#define WATCH_MS 3000
-
 typedef enum Step { FENCE, DRAIN, SEQUENCES, CLOSE, PROVE, OPEN, SWITCH, SETTLE, WATCH, STEPS } Step;
 
 static const char *const step_names[STEPS] = {"fence", "drain", "sequences", "close", "prove",
@@ -358,7 +356,7 @@ static bool move_clients(Move *move, Err *err)
 /* Everybody who is still there or came back, until it has been quiet for a while. */
 static bool watch_old_side(Cutover *cut, Err *err)
 {
-    uint64_t until = mono_ms() + WATCH_MS;
+    uint64_t until = mono_ms() + cut->move->conf->cutover_watch;
     AUTO_BUF who;
     unsigned late = 0;
 

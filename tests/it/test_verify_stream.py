@@ -172,6 +172,12 @@ def test_batches_are_cut_at_the_position(stream):
     stream.same()
 
 
+def test_the_only_stream_of_a_database_needs_no_name(stream):
+    with stream.load(clients=2):
+        done = stream.command("verify", "--json", code=0)
+    assert done.json()["databases"][0]["how"] == "at position"
+
+
 def test_without_a_stream_it_says_so(pair):
     pair.both("create table t (id int primary key)")
     r = pair.command("verify", "--json", code=0).json()["databases"][0]

@@ -140,7 +140,7 @@ class Scene:
     def env(self):
         return {"AWS_ENDPOINT_URL": self.lab.endpoint, "AWS_ACCESS_KEY_ID": self.lab.access_key,
                 "AWS_SECRET_ACCESS_KEY": self.lab.secret_key, "AWS_REGION": self.lab.region,
-                "KEYBRIDGE_DB_PASSWORD": PASSWORD, "KEYBRIDGE_AWS_POLL": "100ms"}
+                "KEYBRIDGE_DB_PASSWORD": PASSWORD, "KEYBRIDGE_AWS_POLL": "100ms", "KEYBRIDGE_CUTOVER_WATCH": "300ms"}
 
     def args(self, command, *more, key=None):
         return [command, f"--instance={self.name}", f"--kms-key={key or self.lab.key_b}", f"--target-instance={self.target}",

@@ -1,0 +1,254 @@
+"""Whole migrations in the lab: real servers, real load, AWS's wire protocols."""
+import os
+import random
+import stat
+import time
+
+import psycopg2
+import pytest
+
+import kb
+from lab.pgserver import wait_for
+
+
+def test_move_under_load(scene):
+    scene.create().load()
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    scene.proved()
+    scene.audit_is_sound()
+    receipt = scene.receipt()
+    assert receipt["blocked_us"] < 5_000_000
+    assert "writes were blocked for" in done.out
+
+
+def test_every_setting_is_carried_over(scene):
+    """All that a user can choose and the lab knows; what differs afterwards is in the receipt, and here nothing may."""
+    lab = scene.lab
+    scene.create(
+        scale=0, VpcSecurityGroupIds=["sg-0aa", "sg-0bb"], DBSubnetGroupName="lab-private", MultiAZ=True, MaxAllocatedStorage=100,
+        EnableIAMDatabaseAuthentication=True, EnableCloudwatchLogsExports=["postgresql"], DeletionProtection=True,
+        BackupRetentionPeriod=7, PreferredBackupWindow="01:00-01:30", PreferredMaintenanceWindow="sat:23:10-sat:23:40",
+        CopyTagsToSnapshot=True, MonitoringInterval=30, MonitoringRoleArn=f"arn:aws:iam::{lab.account}:role/monitor",
+        EnablePerformanceInsights=True, PerformanceInsightsKMSKeyId=lab.key_a, PerformanceInsightsRetentionPeriod=31,
+        AutoMinorVersionUpgrade=False, OptionGroupName="lab-options", Tags=[{"Key": "team", "Value": "orders"}])
+    scene.rds.add_role_to_db_instance(DBInstanceIdentifier=scene.name, RoleArn=f"arn:aws:iam::{lab.account}:role/s3",
+                                      FeatureName="s3Import")
+    scene.available(scene.name)
+    done = scene.run(command="provision")
+    assert done.code == 0, done
+    old, new = scene.describe(scene.name), scene.describe(scene.target)
+    differ = {k for k in old if k not in ("DBInstanceIdentifier", "DBInstanceArn", "DbiResourceId", "KmsKeyId", "InstanceCreateTime",
+                                          "Endpoint", "LatestRestorableTime", "TagList") and old[k] != new.get(k)}
+    assert not differ, {k: (old[k], new.get(k)) for k in differ}
+    mine = [t for t in new["TagList"] if not t["Key"].startswith("keybridge:")]
+    assert mine == old["TagList"]
+    assert new["KmsKeyId"] == lab.key_b
+    facts = scene.status()
+    assert [p["state"] for p in facts["phases"]] == ["done"] * len(facts["phases"])
+
+
+def test_stops_before_the_cut_over_and_goes_on(scene):
+    scene.create(scale=0).load(rate=0)
+    run = scene.start()
+    kb.wait_until(lambda: "following until stopped" in run.err() or not run.alive(), 90)
+    assert run.alive(), run.wait()
+    assert scene.accepts_writes(scene.name) and not scene.accepts_writes(scene.target)
+    second = scene.run()
+    assert second.code == 7 and "drives this migration already" in second.error(), second
+    done = run.stop()
+    assert done.code == 0 and "--cutover" in done.out, done
+    rehearsal = scene.run("--cutover", "--dry-run")
+    assert rehearsal.code == 0 and "ready for the cut-over" in rehearsal.out, rehearsal
+    assert scene.accepts_writes(scene.name) and not scene.accepts_writes(scene.target)
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    scene.proved()
+    again = scene.run("--cutover")
+    assert again.code == 0 and "writes were blocked" in again.out, again
+    for name in os.listdir(scene.state):
+        assert stat.S_IMODE(os.lstat(f"{scene.state}/{name}").st_mode) & 0o077 == 0, name
+    done = scene.cleanup()
+    assert done.code == 0, done
+    assert f"instance {scene.name}" in done.out                # still under the old key
+    assert scene.sql("select 1 from pg_namespace where nspname = 'keybridge'", name=scene.target) == []
+    names = [x["DBSnapshotIdentifier"] for x in scene.rds.describe_db_snapshots()["DBSnapshots"]]
+    assert not [n for n in names if scene.name in n]
+
+
+def test_timeout_undoes_everything(scene):
+    """Writes may not be blocked for as long as this needs: the application sees a pause, then goes on where it was."""
+    scene.create(scale=0).load(rate=0)
+    done = scene.run("--cutover", "--timeout=100ms")
+    if done.code == 0:
+        pytest.skip("a cut-over within 100 ms: too fast to be undone")
+    assert done.code == 3, done
+    assert done.hint()
+    assert scene.accepts_writes(scene.name) and not scene.accepts_writes(scene.target)
+    before = scene.ledger.count()
+    kb.wait_until(lambda: scene.ledger.count() > before + 20, 10, "the application to go on")
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    scene.proved()
+
+
+def test_a_long_transaction_is_named_and_nothing_changes(scene):
+    scene.create(scale=0).load(rate=0)
+    con = scene.connect(user="app", password="app-password")
+    con.autocommit = False
+    run = scene.start("--cutover", "--timeout=2s")
+    kb.wait_until(lambda: "sequences looked at" in run.err() or not run.alive(), 90)
+    with con.cursor() as cur:
+        cur.execute("update account set changes = changes where id = 1")
+    done = run.wait()
+    assert done.code == 3, done
+    assert "could not be locked" in done.error() and "app" in done.error(), done
+    assert scene.accepts_writes(scene.name)
+    con.close()
+    before = scene.ledger.count()
+    kb.wait_until(lambda: scene.ledger.count() > before + 20, 10, "the application to go on")
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    scene.proved()
+
+
+def test_aborted_then_cleaned_up_leaves_nothing(scene):
+    scene.create(scale=0, DeletionProtection=True)
+    done = scene.run(command="provision")
+    assert done.code == 0, done
+    told = scene.cleanup("--dry-run")
+    assert told.code == 0 and told.out.count("would ") == 9, told        # 3 slots, 3 publications, 2 snapshots, 1 instance
+    assert scene.exists(scene.target)
+    done = scene.cleanup()
+    assert done.code == 0, done
+    assert not scene.exists(scene.target)
+    scene.source_is_untouched()
+    assert scene.cleanup().out.startswith("under the old key") or "nothing to clean up" in scene.cleanup().out
+    done = scene.run(command="provision")                                   # and it can begin anew
+    assert done.code == 0, done
+
+
+@pytest.mark.parametrize("fault", ["copy-fails", "snapshot-fails", "key-disabled", "restore-incompatible"])
+def test_aws_failures_end_clearly_and_are_cleaned_up(scene, fault):
+    scene.create(scale=0)
+    scene.lab.faults.add(fault, times=1)
+    done = scene.run("--cutover")
+    assert done.code == 6, done
+    assert done.error()
+    done = scene.cleanup()
+    assert done.code == 0, done
+    assert not scene.exists(scene.target)
+    scene.source_is_untouched()
+
+
+@pytest.mark.parametrize("how", ["disabled", "missing", "same"])
+def test_a_wrong_key_is_refused_before_anything_is_made(scene, how):
+    scene.create(scale=0)
+    kms = scene.lab.client("kms")
+    key = kms.create_key(Description="x")["KeyMetadata"]["KeyId"]
+    if how == "disabled":
+        kms.disable_key(KeyId=key)
+    key = {"disabled": key, "missing": "alias/nobody", "same": scene.lab.key_a}[how]
+    done = scene.run("--cutover", key=key)
+    assert done.code in (6, 7) and done.hint() or how == "same", done
+    assert done.code, done
+    scene.source_is_untouched()
+    assert not scene.exists(scene.target)
+
+
+def test_refusals_of_the_preflight(scene):
+    scene.create(scale=0)
+    scene.sql("create table nokey (a int); insert into nokey values (1); update nokey set a = 2; create schema keybridge; "
+              "create table locked (a int primary key); revoke all on locked from boss; create table other (a int)")
+    kb.wait_until(lambda: scene.sql("select n_tup_upd from pg_stat_user_tables where relname = 'nokey'") == [(1,)], 10)
+    done = scene.run("--cutover")
+    assert done.code == 7, done
+    for word in ("public.nokey", "earlier migration", "REPLICA IDENTITY FULL"):
+        assert word in done.err, (word, done)
+    scene.source_is_untouched()
+
+
+def test_copied_subscriptions_slots_and_prepared_transactions_are_quieted(scene):
+    scene.create(scale=0)
+    scene.sql("select pg_create_logical_replication_slot('somebodys', 'test_decoding')")
+    scene.sql("create table audit (id int, at timestamptz default now()); alter table audit replica identity full;"
+              "create function note() returns trigger language plpgsql as $$ begin insert into public.audit values (new.id); "
+              "return new; end $$; create trigger always after insert on types for each row execute function note(); "
+              "alter table types enable always trigger always; alter database shop set default_transaction_read_only = off")
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    assert scene.sql("select tgenabled from pg_trigger where tgname = 'always'", name=scene.target) == [("A",)]
+    assert scene.sql("select slot_name from pg_replication_slots", name=scene.target) == []
+    assert scene.sql("select pubname from pg_publication", name=scene.target) == []
+    config = scene.sql("select setconfig from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase "
+                       "where d.datname = 'shop' and setrole = 0", name=scene.target)
+    assert config == [(["default_transaction_read_only=off"],)]
+    scene.sql("insert into types (t) values ('after')", name=scene.target)
+    assert scene.sql("select count(*) from audit", name=scene.target) == [(1,)]
+
+
+# Every place at which a run is killed once, in the order in which they come. One migration goes through all of them: each rerun
+# goes on where the last one died, and dies at the next place.
+PLACES = ["preflight", "publication", "publication-made", "slot", "slot-made", "marker", "snapshot", "snapshot-asked", "copy",
+          "copy-asked", "restore", "restore-asked", "quiet", "quiet-one", "position", "settings", "modify-asked", "stream",
+          "catch-up", "verify", "sequences", "cutover-fence", "cutover-drain", "cutover-close", "cutover-closed",
+          "cutover-prove", "cutover-opening", "cutover-opened-one", "cutover-switch", "receipt"]
+
+
+@pytest.mark.hooks
+@pytest.mark.timeout(400)
+def test_killed_once_at_every_place(scene):
+    scene.create(MaxAllocatedStorage=100, PreferredMaintenanceWindow="sat:23:10-sat:23:40").load(rate=100)
+    for place in PLACES:
+        done = scene.run("--cutover", env={"KB_CRASH_AT": place})
+        assert done.code == -9, f"not killed at {place}: {done}"
+        old = scene.accepts_writes(scene.name)
+        new = scene.exists(scene.target) and scene.accepts_writes(scene.target)
+        closed = PLACES.index(place) > PLACES.index("quiet-one")       # until then it is a copy that nobody knows of
+        assert not (old and new and closed), f"both sides take writes after a kill at {place}"
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    scene.proved()
+    scene.audit_is_sound()
+
+
+@pytest.mark.timeout(400)
+def test_killed_at_random_moments(scene):
+    """Ten kills, wherever they fall; then it finishes."""
+    scene.create(scale=0).load(rate=0)
+    dice = random.Random(time.time_ns())
+    kills = 0
+    for _ in range(10):
+        run = scene.start("--cutover")
+        deadline = time.monotonic() + dice.uniform(0.05, 4)
+        while run.alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if not run.alive():
+            assert run.wait().code == 0, run.wait()
+            break
+        run.kill9()
+        kills += 1
+        old = scene.accepts_writes(scene.name)
+        new = scene.exists(scene.target) and scene.accepts_writes(scene.target)
+        quiet = "position" in [p["phase"] for p in scene.status()["phases"]] if os.path.exists(f"{scene.state}/journal.db") else False
+        assert not (old and new and quiet), "both sides take writes"
+    done = scene.run("--cutover")
+    assert done.code == 0, (kills, done)
+    scene.proved()
+    scene.audit_is_sound()
+
+
+RUNS = int(os.environ.get("KB_SNAPSHOTS", "3"))
+
+
+@pytest.mark.parametrize("run", range(RUNS))
+def test_a_snapshot_under_load_is_exact(scene, run):
+    """Nothing lost, nothing doubled where the copy ends and the stream begins. Asynchronous commits, so that WAL ends inside a
+    record more often than not."""
+    scene.create(scale=0)
+    scene.sql(f"alter role app set synchronous_commit = {'off' if run % 2 else 'on'}")
+    scene.load(writers=6, rate=0)
+    time.sleep(random.uniform(0.2, 0.8))
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    scene.proved(0.2)
