@@ -40,6 +40,7 @@ typedef struct Flight {
     Position end;
     int64_t oldest_us;
     size_t bytes;
+    bool quiet; /* no transaction of the source, only its position */
 } Flight;
 
 typedef struct Session {
@@ -80,6 +81,7 @@ typedef struct Session {
     uint64_t replied_ms;
     Position replied;
     uint64_t quiet_ms;
+    uint64_t quiet_count; /* empty transactions among those that the target counts */
     uint64_t published_ms;
 } Session;
 
@@ -261,8 +263,10 @@ static void retire_flights(Session *s)
     Position committed = apply_committed_end(s->apply);
     size_t gone = 0;
 
-    while (gone < s->flight_count && position_compare(s->flights[gone].end, committed) <= 0)
+    while (gone < s->flight_count && position_compare(s->flights[gone].end, committed) <= 0) {
+        s->quiet_count += s->flights[gone].quiet;
         s->flight_bytes -= s->flights[gone++].bytes;
+    }
     s->flight_count -= gone;
     if (gone)
         memmove(s->flights, s->flights + gone, s->flight_count * sizeof(*s->flights));
@@ -282,6 +286,7 @@ static bool push(Session *s)
         .end = s->held->last->end,
         .oldest_us = s->held->first->commit_time_us,
         .bytes = batch_bytes(s->held),
+        .quiet = s->held->first->xid == 0,
     };
 
     if (!may_fly(s, s->held) || !queue_try_push(s->queue, s->held))
@@ -615,6 +620,11 @@ static int64_t lag_us(const Session *s)
     return oldest && now > oldest ? now - oldest : 0;
 }
 
+static uint64_t own_transactions(const Session *s, const ApplyCounters *counters)
+{
+    return counters->transactions > s->quiet_count ? counters->transactions - s->quiet_count : 0;
+}
+
 static void fill_status(Session *s, StreamStatus *status)
 {
     ApplyCounters counters = apply_counters(s->apply);
@@ -632,7 +642,7 @@ static void fill_status(Session *s, StreamStatus *status)
                             ? status->source_end.at - status->applied_end.at
                             : 0;
     status->lag_us = lag_us(s);
-    status->transactions = before->transactions + counters.transactions;
+    status->transactions = before->transactions + own_transactions(s, &counters);
     status->changes = before->changes + counters.changes;
     status->bytes = before->bytes + s->bytes;
     status->spool_bytes = spool_dir_bytes(s->stream->spool);
@@ -695,7 +705,7 @@ static void fini(Session *s)
     if (s->apply) {
         ApplyCounters counters = apply_counters(s->apply);
 
-        s->stream->before.transactions += counters.transactions;
+        s->stream->before.transactions += own_transactions(s, &counters);
         s->stream->before.changes += counters.changes;
     }
     s->stream->before.bytes += s->bytes;

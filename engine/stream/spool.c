@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -118,6 +119,7 @@ SpoolDir *spool_dir_open(const char *path, size_t memory, Err *err)
         spool_dir_close(dir);
         return NULL;
     }
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of write, not the end of the process */
     fd = open_nameless(dir->path);
     if (fd < 0) {
         disk_fail(dir, "making a file", err);
