@@ -187,6 +187,7 @@ static bool share(Snapshots *s, Side side, bool (*check)(Pg *pg, void *arg, Err 
 
 typedef struct Hold {
     const VerifyConf *conf;
+    char stream[256]; /* conf's, or the only one that runs */
     const SnapshotWait *wait;
     Snapshots *s;
     Pg source;    /* ordinary statements */
@@ -212,7 +213,7 @@ static bool release(Hold *hold, Err *err)
     res = pg_rows(&hold->target, err,
                   "with gone as (delete from keybridge.pause where stream = $1 and request = $2 returning 1)"
                   " select pg_notify('" PAUSE_CHANNEL "', '') from gone",
-                  hold->conf->stream, hold->request);
+                  hold->stream, hold->request);
     return res != NULL;
 }
 
@@ -225,7 +226,7 @@ static bool renew(Hold *hold, Err *err)
     res = pg_rows(&hold->target, err,
                   "update keybridge.pause set renewed_at = clock_timestamp()"
                   " where stream = $1 and request = $2 returning 1",
-                  hold->conf->stream, hold->request);
+                  hold->stream, hold->request);
     hold->renewed_us = mono_us();
     if (!res)
         return false;
@@ -252,7 +253,7 @@ static bool stream_listens(Hold *hold, bool *listens, Err *err)
                 "select 1 from pg_locks where locktype = 'advisory' and granted and objsubid = 2"
                 " and database = (select oid from pg_database where datname = current_database())"
                 " and classid = $1::text::oid and objid = (hashtext($2 collate \"C\")::int8 & 4294967295)::oid limit 1",
-                PAUSE_LOCK_TEXT, hold->conf->stream);
+                PAUSE_LOCK_TEXT, hold->stream);
 
     *listens = res && PQntuples(res) == 1;
     return res != NULL;
@@ -305,13 +306,13 @@ static bool ask_hold(Hold *hold, Err *err)
                   " applied = null, requested_at = clock_timestamp(), renewed_at = clock_timestamp()"
                   " where p.state = 'lapsed' or p.renewed_at < clock_timestamp() - make_interval(secs => $3::text::int)"
                   " returning 1) select pg_notify('" PAUSE_CHANNEL "', '') from asked",
-                  hold->conf->stream, hold->request, PAUSE_LEASE_TEXT);
+                  hold->stream, hold->request, PAUSE_LEASE_TEXT);
     hold->renewed_us = mono_us();
     if (!res)
         return err_context(err, "asking the stream to hold");
     if (PQntuples(res) == 1)
         return hold->asked = true;
-    err_fail(err, ERR_STATE, "another verification holds the stream \"%s\"", hold->conf->stream);
+    err_fail(err, ERR_STATE, "another verification holds the stream \"%s\"", hold->stream);
     return err_hint(err, "wait for it to end; what it left behind lapses after %d s", PAUSE_LEASE_S);
 }
 
@@ -319,7 +320,7 @@ static bool state_is(Hold *hold, const char *state, bool *is, char applied[POSIT
 {
     AUTO_RESULT res = pg_rows(&hold->target, err,
                               "select state = $3, applied from keybridge.pause where stream = $1 and request = $2",
-                              hold->conf->stream, hold->request, state);
+                              hold->stream, hold->request, state);
 
     if (!res)
         return false;
@@ -356,12 +357,12 @@ static bool wait_state(Hold *hold, const char *state, VerifyPhase phase, Err *er
         }
         if (!listens) {
             err_fail(err, ERR_STATE, "the stream \"%s\" stopped while a verification was waiting for it",
-                     hold->conf->stream);
+                     hold->stream);
             return err_transient(err);
         }
         if (!is && hold->conf->wait_most_ms && mono_us() - since > (uint64_t)hold->conf->wait_most_ms * 1000)
             return err_fail(err, ERR_TIMEOUT, "the stream \"%s\" didn't get to the position within %u ms",
-                            hold->conf->stream, hold->conf->wait_most_ms);
+                            hold->stream, hold->conf->wait_most_ms);
     }
     return true;
 }
@@ -458,7 +459,7 @@ static bool set_position(Hold *hold, Err *err)
                   "with moved as (update keybridge.pause set at = $3, state = 'asked', renewed_at = clock_timestamp()"
                   " where stream = $1 and request = $2 and state = 'held' returning 1)"
                   " select pg_notify('" PAUSE_CHANNEL "', '') from moved",
-                  hold->conf->stream, hold->request, at);
+                  hold->stream, hold->request, at);
     hold->renewed_us = mono_us();
     if (!res)
         return false;
@@ -481,7 +482,7 @@ static bool check_reached(Pg *pg, void *arg, Err *err)
     res = pg_rows(pg, err,
                   "select 1 from keybridge.pause where stream = $1 and request = $2 and at = $3 and state = 'reached'"
                   " and renewed_at > clock_timestamp() - make_interval(secs => $4::text::int / 2)",
-                  hold->conf->stream, hold->request, at, PAUSE_LEASE_TEXT);
+                  hold->stream, hold->request, at, PAUSE_LEASE_TEXT);
     if (!res)
         return false;
     if (PQntuples(res) == 1)
@@ -542,6 +543,33 @@ static bool as_is(Snapshots *s, const char *note, Err *err)
     return share(s, SIDE_SOURCE, NULL, NULL, err) && share(s, SIDE_TARGET, NULL, NULL, err);
 }
 
+/* Every database of an instance has a stream of its own, and the name given may be another one's. What one database has in
+ * its list and is running is meant. */
+static bool find_other(Hold *hold, bool *found, Err *err)
+{
+    AUTO_RESULT there = pg_rows(&hold->target, err, "select 1 where to_regclass('keybridge.stream') is not null");
+    AUTO_RESULT res = NULL;
+
+    *found = false;
+    if (!there)
+        return false;
+    if (PQntuples(there) == 0)
+        return true;
+    res = pg_rows(&hold->target, err,
+                  "select s.name from keybridge.stream s join pg_locks l on l.objid = (hashtext(s.name collate \"C\")::int8 & 4294967295)::oid"
+                  " where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid = $1::text::oid"
+                  " and l.database = (select oid from pg_database where datname = current_database())",
+                  PAUSE_LOCK_TEXT);
+    if (!res)
+        return false;
+    *found = PQntuples(res) == 1 && (size_t)PQgetlength(res, 0, 0) < sizeof(hold->stream);
+    if (*found) {
+        snprintf(hold->stream, sizeof(hold->stream), "%s", PQgetvalue(res, 0, 0));
+        log_info("verifying with the stream that runs here", F_STR("stream", hold->stream));
+    }
+    return true;
+}
+
 /* A stream that has just been started, or is connecting again, takes a moment to listen. */
 static bool wait_listening(Hold *hold, bool *listens, Err *err)
 {
@@ -550,10 +578,12 @@ static bool wait_listening(Hold *hold, bool *listens, Err *err)
     for (;;) {
         if (!stream_listens(hold, listens, err))
             return false;
-        if (*listens || hold->conf->or_as_is)
+        if (*listens)
             return true;
+        if (hold->conf->or_as_is)
+            return find_other(hold, listens, err);
         if (mono_us() - from > LISTEN_US) {
-            err_fail(err, ERR_STATE, "no stream \"%s\" is applying in this database of the target", hold->conf->stream);
+            err_fail(err, ERR_STATE, "no stream \"%s\" is applying in this database of the target", hold->stream);
             return err_hint(err, "start it with keybridge replicate, and name it with --slot");
         }
         if (!step(hold, VERIFY_HOLDING, -1, err))
@@ -583,6 +613,7 @@ bool snapshots_open(Snapshots *s, const VerifyConf *conf, const SnapshotWait *wa
     bool ok;
 
     memset(s, 0, sizeof(*s));
+    snprintf(hold.stream, sizeof(hold.stream), "%s", conf->stream ? conf->stream : "");
     s->workers = conf->workers ? (unsigned)size_min(conf->workers, SNAPSHOT_MOST) : 2;
     ok = open_workers(s, conf, wait->stop, err) &&
          (conf->stream ? with_stream(&hold, err)

@@ -35,7 +35,9 @@ typedef struct VerifyConf {
     const char *target_dsn; /* secret */
     /* The stream to hold (StreamConf.slot). NULL: both sides as they are now, for when nothing writes. */
     const char *stream;
-    bool or_as_is;          /* also when that stream isn't running; otherwise it is waited for, 30 s at most */
+    /* When that stream isn't running: hold the only one that runs in this database, else compare both sides as they are.
+     * Otherwise it is waited for, 30 s at most. */
+    bool or_as_is;
     const char *tables;     /* "schema.table,…"; NULL: all */
     unsigned workers;       /* connections per side that hash; 0: 2 */
     uint64_t chunk_rows;    /* 0: 100,000 */
