@@ -351,7 +351,7 @@ bool sigv4_presign(const SigInput *in, const AwsKeys *keys, unsigned seconds, Ar
     buf_init(&names, KIB(64));
     canonical_headers(in, &lines, &names, arena);
     sigv4_date(in->when, date);
-    buf_put_span(&query, in->query);
+    sigv4_canonical_query(&query, in->query, arena); /* the same to the signature, and fit for a request line */
     put_param(&query, "X-Amz-Algorithm", "AWS4-HMAC-SHA256");
     put_param(&query, "X-Amz-Credential",
               arena_printf(arena, "%s/%.8s/%s/%s/aws4_request", keys->id, date, in->region, in->service));
