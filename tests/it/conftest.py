@@ -1,5 +1,6 @@
 """Fixtures of the tests on real PostgreSQL servers. The keybridge under test is $KB_BIN, else the release build's."""
 import os
+import signal
 import sys
 import tempfile
 
@@ -26,6 +27,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_configure(config):
+    # Under nohup SIGHUP is ignored, and children would inherit that; a handler of ours is the default again for them.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     config.addinivalue_line("markers", "hooks: needs a build with named crash points")
     if not os.access(kb_module.BIN, os.X_OK):
         raise pytest.UsageError(f"{kb_module.BIN} is missing: build it or set KB_BIN")
