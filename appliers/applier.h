@@ -117,6 +117,8 @@ typedef struct ApplierOps {
     bool (*force_flush)(Applier *self, Err *err);
     /* Ends a statement of one of these sessions that waits for a lock of another of them; *broken says it did. */
     bool (*break_tie)(Applier *self, const int *sessions, size_t count, bool *broken, Err *err);
+    /* Which other session one of these waits for, in words; empty: none. */
+    bool (*blocker)(Applier *self, const int *sessions, size_t count, Buf *out, Err *err);
 } ApplierOps;
 
 struct Applier {

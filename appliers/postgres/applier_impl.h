@@ -21,6 +21,7 @@ typedef struct Expect {
     int64_t rows;         /* -1: any number */
     bool is_progress;
     bool is_commit;
+    bool is_check;        /* of rows of several tables */
 } Expect;
 
 typedef struct PgApplier {
@@ -87,6 +88,7 @@ bool control_read_start(Applier *self, Position *start, Err *err);
 bool control_log_positions(Applier *self, uint64_t *written, uint64_t *flushed, bool *known, Err *err);
 bool control_force_flush(Applier *self, Err *err);
 bool control_break_tie(Applier *self, const int *sessions, size_t count, bool *broken, Err *err);
+bool control_blocker(Applier *self, const int *sessions, size_t count, Buf *out, Err *err);
 bool control_progress(Applier *self, const Progress *progress, Err *err);
 bool control_dead_letter(Applier *self, const DeadLetter *letter, Err *err);
 

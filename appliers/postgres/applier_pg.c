@@ -30,7 +30,7 @@ static bool on_settle(Applier *self, Err *err)
 
 static bool on_check_deferred(Applier *self, Err *err)
 {
-    static const Expect expect = {.doing = "checking deferred constraints", .rows = -1};
+    static const Expect expect = {.doing = "checking deferred constraints", .rows = -1, .is_check = true};
 
     return link_send(pg_applier_of(self), "set constraints all immediate", &expect, err);
 }
@@ -109,6 +109,7 @@ static const ApplierOps pg_applier_ops = {
     .log_positions = control_log_positions,
     .force_flush = control_force_flush,
     .break_tie = control_break_tie,
+    .blocker = control_blocker,
 };
 
 /* So that a session whose client is gone ends soon and gives up its locks. Ignored on unix sockets. */

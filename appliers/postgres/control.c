@@ -234,6 +234,13 @@ bool control_force_flush(Applier *self, Err *err)
     return res != NULL;
 }
 
+static void put_sessions(Buf *list, const int *sessions, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        buf_printf(list, "%s%d", i ? "," : "{", sessions[i]);
+    buf_puts(list, count ? "}" : "{}");
+}
+
 bool control_break_tie(Applier *self, const int *sessions, size_t count, bool *broken, Err *err)
 {
     PgApplier *a = pg_applier_of(self);
@@ -241,9 +248,7 @@ bool control_break_tie(Applier *self, const int *sessions, size_t count, bool *b
     PGresult *res ON_EXIT(pg_result_drop) = NULL;
 
     buf_init(&list, KIB(64));
-    for (size_t i = 0; i < count; i++)
-        buf_printf(&list, "%s%d", i ? "," : "{", sessions[i]);
-    buf_putc(&list, '}');
+    put_sessions(&list, sessions, count);
     res = pg_rows(&a->pg, err,
                   "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.unnest($1::int[]) as u (pid)"
                   " where pg_catalog.pg_blocking_pids(pid) && $1::int[] limit 1",
@@ -251,6 +256,27 @@ bool control_break_tie(Applier *self, const int *sessions, size_t count, bool *b
     if (!res)
         return false;
     *broken = PQntuples(res) > 0;
+    return true;
+}
+
+bool control_blocker(Applier *self, const int *sessions, size_t count, Buf *out, Err *err)
+{
+    PgApplier *a = pg_applier_of(self);
+    Buf list ON_EXIT(buf_fini);
+    PGresult *res ON_EXIT(pg_result_drop) = NULL;
+
+    buf_init(&list, KIB(64));
+    put_sessions(&list, sessions, count);
+    res = pg_rows(&a->pg, err,
+                  "select b.pid, coalesce(s.usename, ''), coalesce(s.application_name, ''), coalesce(s.state, '')"
+                  " from pg_catalog.unnest($1::int[]) as u (pid), pg_catalog.unnest(pg_catalog.pg_blocking_pids(u.pid)) as b (pid)"
+                  " left join pg_catalog.pg_stat_activity s on s.pid = b.pid where b.pid <> all ($1::int[]) limit 1",
+                  buf_str(&list));
+    if (!res)
+        return false;
+    if (PQntuples(res))
+        buf_printf(out, "session %s of user %s (%s, %s)", PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2),
+                   PQgetvalue(res, 0, 3));
     return true;
 }
 

@@ -134,7 +134,7 @@ static bool refused(PgApplier *a, const PGresult *res, const Expect *e, Err *err
     buf_init(&where, 4096);
     put_where(&where, e);
     pg_fail(&a->pg, res, err, buf_str(&where));
-    if (e->table && is_about_data(err->code)) {
+    if ((e->table || e->is_check) && is_about_data(err->code)) {
         err->kind = ERR_FAITHFUL;
         if (!*err->hint)
             err_hint(err, "compare this row and the table's definition on both sides; repair the target, then start again");

@@ -328,8 +328,6 @@ static bool exact_end(Lane *lane, const Plan *plan, const Txn *txn, size_t count
     Plan alone = {.batch = plan->batch, .form = PLAN_EXACT, .lanes = 1};
     Progress progress = progress_of(lane->apply, &lane->apply->lanes[0], txn, txn, &alone);
 
-    if (plan->deferrable && !ops->check_deferred(lane->applier, err))
-        return false;
     if (!ops->progress(lane->applier, &progress, err) || !ops->settle(lane->applier, err))
         return false;
     crash_point("before-replay-commit");
@@ -371,7 +369,8 @@ static bool exact_txn(Lane *lane, const Plan *plan, const Txn *txn, Err *err)
     Err why = ERR_INIT;
     size_t count = 0;
 
-    if (ops->begin(lane->applier, &why) && exact_rows(lane, txn, &count, &why) && ops->settle(lane->applier, &why))
+    if (ops->begin(lane->applier, &why) && exact_rows(lane, txn, &count, &why) &&
+        (!plan->deferrable || ops->check_deferred(lane->applier, &why)) && ops->settle(lane->applier, &why))
         return exact_end(lane, plan, txn, count, err);
     *err = why;
     err_context(err, "transaction %u committed at %s", txn->xid, position_text(txn->commit, commit));

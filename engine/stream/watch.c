@@ -9,6 +9,8 @@
 #define FORCE_BUSY_MS 1000 /* the target's WAL writer should have done it long ago */
 #define HEALTH_MS 5000
 #define TIE_MS 1000
+#define LONG_MS 10000
+#define LONG_EVERY_MS 60000
 
 typedef struct Watch {
     Apply *apply;
@@ -18,6 +20,7 @@ typedef struct Watch {
     bool is_marked;
     uint64_t asked_ms;
     uint64_t tie_ms;
+    uint64_t told_ms;
 } Watch;
 
 static void set_durable(Apply *apply, Position end)
@@ -97,6 +100,36 @@ static bool watch_tie(Watch *w, Err *err)
     return ok;
 }
 
+/* Somebody at the target may hold a lock that a lane needs: the operator hears who. */
+static bool watch_long(Watch *w, Err *err)
+{
+    Apply *apply = w->apply;
+    int sessions[64];
+    unsigned count = (unsigned)size_min(apply->lane_count, ARRAY_LEN(sessions));
+    uint64_t ms = 0;
+    AUTO_BUF who;
+    bool ok;
+
+    buf_init(&who, 4096);
+    pthread_mutex_lock(&apply->lock);
+    if (apply->plan)
+        ms = mono_ms() - apply->executing_since;
+    pthread_mutex_unlock(&apply->lock);
+    if (ms < LONG_MS || mono_ms() - w->told_ms < LONG_EVERY_MS)
+        return true;
+    w->told_ms = mono_ms();
+    for (unsigned i = 0; i < count; i++)
+        sessions[i] = apply->lanes[i].applier->ops->session(apply->lanes[i].applier);
+    pthread_mutex_lock(&apply->control_lock);
+    ok = apply->control->ops->blocker(apply->control, sessions, count, &who, err);
+    pthread_mutex_unlock(&apply->control_lock);
+    if (ok && who.len)
+        log_warn("the target makes us wait for a lock", F_MS("for_ms", (double)ms), F_STR("held_by", buf_str(&who)));
+    else if (ok)
+        log_info("the target is busy with one batch", F_MS("for_ms", (double)ms));
+    return ok;
+}
+
 static bool watch_once(Watch *w, Err *err)
 {
     Apply *apply = w->apply;
@@ -108,7 +141,7 @@ static bool watch_once(Watch *w, Err *err)
     durable = apply->durable_end;
     idle = !apply->plan && !apply->router_busy;
     pthread_mutex_unlock(&apply->lock);
-    if (!watch_tie(w, err))
+    if (!watch_tie(w, err) || !watch_long(w, err))
         return false;
     if (!apply->synchronous && position_compare(durable, committed) < 0)
         return watch_flushed(w, committed, idle, err);
