@@ -275,6 +275,18 @@ def test_keys_are_renewed_before_they_end(lab, home):
         lab.sts.lifetime = 3600
 
 
+def test_threads_share_what_is_renewed(lab, home):
+    lab.sts.lifetime = 2
+    try:
+        base = env(lab, home, AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=lab.info()["imds"])
+        done = awscall("threads", "8", env=base)
+        assert done.code == 0, done
+        asked = len([r for r in lab.requests if r["action"].endswith("security-credentials/keybridge")])
+        assert actions(lab).count("GetCallerIdentity") == 160 and 2 <= asked <= 8
+    finally:
+        lab.sts.lifetime = 3600
+
+
 def test_a_refresh_that_fails_leaves_the_old_keys(lab, home):
     given = {"Version": 1, "AccessKeyId": lab.access_key, "SecretAccessKey": lab.secret_key}
     script = home / "once"                      # works once, with keys that are due at half their 24 seconds

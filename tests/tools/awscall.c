@@ -561,6 +561,52 @@ static bool call_upsert(Tool *tool, Err *err)
     return route53_wait_change(tool->aws, change, on_progress, tool, err);
 }
 
+typedef struct Worker {
+    const Aws *aws;
+    Err err;
+    bool ok;
+} Worker;
+
+static void *work(void *self)
+{
+    Worker *worker = self;
+    Aws *own = aws_again(worker->aws, &worker->err);
+    StsIdentity who;
+    Arena arena;
+
+    arena_init(&arena, 1024);
+    worker->ok = own != NULL;
+    for (int i = 0; worker->ok && i < 20; i++) {
+        worker->ok = sts_get_caller_identity(own, &arena, &who, &worker->err);
+        usleep(100000);
+    }
+    arena_fini(&arena);
+    aws_free(own);
+    return NULL;
+}
+
+/* threads N: N clients of one set of credentials, at the same time */
+static bool call_threads(Tool *tool, Err *err)
+{
+    size_t count = size_min(strtoul(arg(tool, 1), NULL, 10), 32);
+    Worker workers[32];
+    pthread_t threads[32];
+    bool ok = true;
+
+    for (size_t i = 0; i < count; i++) {
+        workers[i] = (Worker){.aws = tool->aws};
+        if (pthread_create(&threads[i], NULL, work, &workers[i]) != 0)
+            return err_fail(err, ERR_SYSTEM, "starting a thread");
+    }
+    for (size_t i = 0; i < count; i++) {
+        pthread_join(threads[i], NULL);
+        if (!workers[i].ok)
+            *err = workers[i].err;
+        ok = ok && workers[i].ok;
+    }
+    return ok;
+}
+
 static bool call_sleep(Tool *tool, Err *err)
 {
     (void)err;
@@ -609,6 +655,7 @@ static const struct {
     {"records", call_records},
     {"record", call_record},
     {"upsert", call_upsert},
+    {"threads", call_threads},
     {"sleep", call_sleep},
 };
 
