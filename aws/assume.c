@@ -7,7 +7,7 @@
 #include "engine/base/mono.h"
 
 #define MOST_ANSWER KIB(256)
-#define ATTEMPTS 3
+#define ATTEMPTS    3
 
 uint64_t aws_time(const char *text)
 {
@@ -27,7 +27,8 @@ uint64_t aws_time(const char *text)
 
 static void put_params(Query *query, const Assume *how)
 {
-    query_init(query, how->token ? "AssumeRoleWithWebIdentity" : "AssumeRole", aws_service_sts.version);
+    query_init(query, how->token ? "AssumeRoleWithWebIdentity" : "AssumeRole",
+               aws_service_sts.version);
     query_str(query, "RoleArn", how->role);
     query_str(query, "RoleSessionName", how->session ? how->session : "keybridge");
     query_str(query, "ExternalId", how->token ? NULL : how->external_id);
@@ -35,8 +36,8 @@ static void put_params(Query *query, const Assume *how)
     query_str(query, "WebIdentityToken", how->token);
 }
 
-static bool sign(HttpRequest *request, const HttpUrl *url, const Endpoint *endpoint, const AwsKeys *keys, Arena *arena,
-                 Err *err)
+static bool sign(HttpRequest *request, const HttpUrl *url, const Endpoint *endpoint,
+                 const AwsKeys *keys, Arena *arena, Err *err)
 {
     uint64_t now = wall_us() / 1000000;
     char *date = arena_alloc(arena, SIGV4_DATE);
@@ -65,11 +66,14 @@ static bool refused(const HttpAnswer *answer, const XmlNode *root, const Assume 
     const char *code = xml_text(root, "Error/Code");
     const char *message = xml_text(root, "Error/Message");
 
-    err_fail(err, ERR_AWS, "assuming role %s: %s: %.400s (request id %s)", how->role, code ? code : "no code",
-             message ? message : "no message", xml_text(root, "RequestId") ? xml_text(root, "RequestId") : "none");
+    err_fail(err, ERR_AWS, "assuming role %s: %s: %.400s (request id %s)", how->role,
+             code ? code : "no code", message ? message : "no message",
+             xml_text(root, "RequestId") ? xml_text(root, "RequestId") : "none");
     err->transient = answer->status >= 500 || (code && strcmp(code, "Throttling") == 0);
-    err_hint(err, "the role's trust policy must name the identity that assumes it, and that identity needs sts:%s on the role",
-             how->token ? "AssumeRoleWithWebIdentity" : "AssumeRole");
+    err_hint(
+        err,
+        "the role's trust policy must name the identity that assumes it, and that identity needs sts:%s on the role",
+        how->token ? "AssumeRoleWithWebIdentity" : "AssumeRole");
     return err_code(err, code ? code : "HttpError");
 }
 
@@ -82,8 +86,8 @@ static char *copy_text(const XmlNode *node, const char *path)
 
 static bool take_keys(const XmlNode *root, const Assume *how, AwsKeys *out, Err *err)
 {
-    const XmlNode *keys =
-        xml_at(root, how->token ? "AssumeRoleWithWebIdentityResult/Credentials" : "AssumeRoleResult/Credentials");
+    const XmlNode *keys = xml_at(root, how->token ? "AssumeRoleWithWebIdentityResult/Credentials"
+                                                  : "AssumeRoleResult/Credentials");
 
     *out = (AwsKeys){.id = copy_text(keys, "AccessKeyId"),
                      .secret = copy_text(keys, "SecretAccessKey"),
@@ -92,10 +96,12 @@ static bool take_keys(const XmlNode *root, const Assume *how, AwsKeys *out, Err 
     if (out->id && out->secret && out->token && out->expires)
         return true;
     aws_keys_wipe(out);
-    return err_fail(err, ERR_PROTOCOL, "assuming role %s: the answer lacks a part of the credentials", how->role);
+    return err_fail(err, ERR_PROTOCOL,
+                    "assuming role %s: the answer lacks a part of the credentials", how->role);
 }
 
-static bool exchange(Http *http, const HttpRequest *request, const Assume *how, Arena *arena, AwsKeys *out, Err *err)
+static bool exchange(Http *http, const HttpRequest *request, const Assume *how, Arena *arena,
+                     AwsKeys *out, Err *err)
 {
     AUTO_ANSWER answer;
     XmlNode *root = NULL;
@@ -104,13 +110,14 @@ static bool exchange(Http *http, const HttpRequest *request, const Assume *how, 
     http_answer_init(&answer, MOST_ANSWER);
     if (!http_do(http, request, &answer, err))
         return err_context(err, "assuming role %s", how->role);
-    if (!xml_parse(buf_span(&answer.body), arena, &root, answer.status == 200 ? err : &unread) && answer.status == 200)
+    if (!xml_parse(buf_span(&answer.body), arena, &root, answer.status == 200 ? err : &unread) &&
+        answer.status == 200)
         return err_context(err, "assuming role %s", how->role);
     return answer.status == 200 ? take_keys(root, how, out, err) : refused(&answer, root, how, err);
 }
 
-static bool attempt(Http *http, const Endpoint *endpoint, const AwsKeys *keys, const Assume *how, Arena *arena,
-                    AwsKeys *out, Err *err)
+static bool attempt(Http *http, const Endpoint *endpoint, const AwsKeys *keys, const Assume *how,
+                    Arena *arena, AwsKeys *out, Err *err)
 {
     char *target = arena_printf(arena, "%s/", endpoint->url);
     HttpRequest request = {.method = "POST", .url = target, .timeout_ms = 20000};
@@ -130,7 +137,8 @@ static bool attempt(Http *http, const Endpoint *endpoint, const AwsKeys *keys, c
     return exchange(http, &request, how, arena, out, err);
 }
 
-bool assume_role(Http *http, const Endpoint *endpoint, const AwsKeys *keys, const Assume *how, AwsKeys *out, Err *err)
+bool assume_role(Http *http, const Endpoint *endpoint, const AwsKeys *keys, const Assume *how,
+                 AwsKeys *out, Err *err)
 {
     Arena arena;
     bool ok = false;

@@ -1,4 +1,5 @@
-/* assume.h - credentials of a role from STS, the one service call that credentials themselves may need. */
+/* assume.h - credentials of a role from STS, the one service call that credentials themselves may
+ * need. */
 #ifndef AWS_ASSUME_H
 #define AWS_ASSUME_H
 
@@ -14,8 +15,8 @@ typedef struct Assume {
     const char *token;       /* web identity: then the request isn't signed and keys are NULL */
 } Assume;
 
-MUST_USE bool assume_role(Http *http, const Endpoint *endpoint, const AwsKeys *keys, const Assume *how, AwsKeys *out,
-                          Err *err);
+MUST_USE bool assume_role(Http *http, const Endpoint *endpoint, const AwsKeys *keys,
+                          const Assume *how, AwsKeys *out, Err *err);
 
 /* 2026-11-24T12:36:00Z to seconds since 1970; 0 when it isn't such a time. */
 uint64_t aws_time(const char *text);

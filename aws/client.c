@@ -10,21 +10,22 @@
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
 
-#define ATTEMPTS 8
+#define ATTEMPTS      8
 #define MOST_ATTEMPTS 100
-#define TIMEOUT_MS 60000
-#define POLL_MS 15000
+#define TIMEOUT_MS    60000
+#define POLL_MS       15000
 #define FIRST_POLL_MS 1000
-#define RETRY_MS 1000
-#define MOST_PAUSE 20 /* in units of retry_ms */
-#define MOST_ANSWER MIB(8)
+#define RETRY_MS      1000
+#define MOST_PAUSE    20 /* in units of retry_ms */
+#define MOST_ANSWER   MIB(8)
 
-/* The retry quota of the SDKs' standard mode: when most calls fail, more retries only add to the trouble. */
-#define TOKENS 500
-#define TOKENS_RETRY 5
+/* The retry quota of the SDKs' standard mode: when most calls fail, more retries only add to the
+ * trouble. */
+#define TOKENS         500
+#define TOKENS_RETRY   5
 #define TOKENS_TIMEOUT 10
 
-#define MOST_SKEW_S (24 * 3600) /* beyond, it isn't the clock */
+#define MOST_SKEW_S  (24 * 3600) /* beyond, it isn't the clock */
 #define LEAST_SKEW_S 30
 
 struct Aws {
@@ -74,8 +75,9 @@ static void copy_options(Aws *aws, const AwsOptions *options)
 static bool set_attempts(Aws *aws, Err *err)
 {
     const char *profile = creds_profile(aws->creds);
-    const char *text = first_of(variable("AWS_MAX_ATTEMPTS"),
-                                profiles_setting(creds_profiles(aws->creds), profile, "max_attempts"), NULL, NULL);
+    const char *text =
+        first_of(variable("AWS_MAX_ATTEMPTS"),
+                 profiles_setting(creds_profiles(aws->creds), profile, "max_attempts"), NULL, NULL);
     char *end;
     unsigned long value;
 
@@ -85,22 +87,25 @@ static bool set_attempts(Aws *aws, Err *err)
     }
     value = strtoul(text, &end, 10);
     if (*end || value < 1 || value > MOST_ATTEMPTS)
-        return err_fail(err, ERR_CONFIG, "AWS_MAX_ATTEMPTS or max_attempts is \"%.32s\", not a number from 1 to %d", text,
-                        MOST_ATTEMPTS);
+        return err_fail(err, ERR_CONFIG,
+                        "AWS_MAX_ATTEMPTS or max_attempts is \"%.32s\", not a number from 1 to %d",
+                        text, MOST_ATTEMPTS);
     aws->options.attempts = (unsigned)value;
     return true;
 }
 
 static void set_region(Aws *aws, const Profiles *profiles, const char *profile)
 {
-    aws->region = arena_strdup(&aws->arena, first_of(aws->options.region, variable("AWS_REGION"),
-                                                     variable("AWS_DEFAULT_REGION"),
-                                                     profiles_setting(profiles, profile, "region")));
+    aws->region =
+        arena_strdup(&aws->arena, first_of(aws->options.region, variable("AWS_REGION"),
+                                           variable("AWS_DEFAULT_REGION"),
+                                           profiles_setting(profiles, profile, "region")));
 }
 
 static bool make_creds(Aws *aws, Err *err)
 {
-    const char *profile = first_of(aws->options.profile, variable("AWS_PROFILE"), variable("AWS_DEFAULT_PROFILE"), "default");
+    const char *profile = first_of(aws->options.profile, variable("AWS_PROFILE"),
+                                   variable("AWS_DEFAULT_PROFILE"), "default");
     Profiles *profiles = profiles_load(err);
     CredsOptions options = {.profile = profile,
                             .profile_is_asked = aws->options.profile != NULL,
@@ -121,8 +126,10 @@ static bool finish_open(Aws *aws, Err *err)
 
     if (!set_attempts(aws, err))
         return false;
-    ca = first_of(variable("AWS_CA_BUNDLE"),
-                  profiles_setting(creds_profiles(aws->creds), creds_profile(aws->creds), "ca_bundle"), NULL, NULL);
+    ca = first_of(
+        variable("AWS_CA_BUNDLE"),
+        profiles_setting(creds_profiles(aws->creds), creds_profile(aws->creds), "ca_bundle"), NULL,
+        NULL);
     aws->tokens = TOKENS;
     aws->http = http_new(ca, aws->options.stop, err);
     return aws->http != NULL;
@@ -211,7 +218,8 @@ bool aws_was_ambiguous(const Aws *aws)
 
 static bool find_endpoint(Aws *aws, const AwsService *service, Endpoint *out, Err *err)
 {
-    EndpointQuestion question = {.service = service, .region = aws->region, .override = aws->options.endpoint};
+    EndpointQuestion question = {
+        .service = service, .region = aws->region, .override = aws->options.endpoint};
 
     for (size_t i = 0; i < aws->endpoint_count; i++)
         if (aws->endpoints[i].service == service) {
@@ -223,7 +231,8 @@ static bool find_endpoint(Aws *aws, const AwsService *service, Endpoint *out, Er
     question.profile = creds_profile(aws->creds);
     if (!endpoint_find(creds_profiles(aws->creds), &question, &aws->arena, out, err))
         return false;
-    /* the region comes from the question and lives as long as the client; origin may belong to the profiles, which do too */
+    /* the region comes from the question and lives as long as the client; origin may belong to the
+     * profiles, which do too */
     assert(aws->endpoint_count < ARRAY_LEN(aws->endpoints));
     aws->endpoints[aws->endpoint_count].service = service;
     aws->endpoints[aws->endpoint_count++].endpoint = *out;
@@ -240,11 +249,12 @@ static void add_content(const AwsCall *call, HttpRequest *request, Arena *arena)
     if (call->content_type)
         http_add_header(request, "Content-Type", call->content_type);
     if (call->service->protocol == AWS_JSON)
-        http_add_header(request, "X-Amz-Target", arena_printf(arena, "%s.%s", call->service->version, call->operation));
+        http_add_header(request, "X-Amz-Target",
+                        arena_printf(arena, "%s.%s", call->service->version, call->operation));
 }
 
-static bool sign(Aws *aws, const AwsCall *call, const Endpoint *endpoint, const HttpUrl *url, const AwsKeys *keys,
-                 HttpRequest *request, Arena *arena, Err *err)
+static bool sign(Aws *aws, const AwsCall *call, const Endpoint *endpoint, const HttpUrl *url,
+                 const AwsKeys *keys, HttpRequest *request, Arena *arena, Err *err)
 {
     char *date = arena_alloc(arena, SIGV4_DATE);
     SigInput in = {.method = call->method,
@@ -279,7 +289,8 @@ static bool only_reads(const char *operation)
     return false;
 }
 
-static bool attempt(Aws *aws, const AwsCall *call, const AwsKeys *keys, HttpAnswer *answer, Arena *arena, Err *err)
+static bool attempt(Aws *aws, const AwsCall *call, const AwsKeys *keys, HttpAnswer *answer,
+                    Arena *arena, Err *err)
 {
     Endpoint endpoint;
     HttpUrl url;
@@ -296,7 +307,8 @@ static bool attempt(Aws *aws, const AwsCall *call, const AwsKeys *keys, HttpAnsw
     request.url = target;
     if (!http_url(target, arena, &url))
         return err_fail(err, ERR_BUG, "%.200s isn't a URL", target);
-    return sign(aws, call, &endpoint, &url, keys, &request, arena, err) && http_do(aws->http, &request, answer, err);
+    return sign(aws, call, &endpoint, &url, keys, &request, arena, err) &&
+           http_do(aws->http, &request, answer, err);
 }
 
 /* Retries ------------------------------------------------------------------------------------ */
@@ -310,8 +322,10 @@ static double random_part(void)
     return (double)bits / 4294967296.0;
 }
 
-/* Full jitter on 2^n units. Without throttling the unit is a fifth: a lost packet or a restarted host heals fast. */
-static unsigned pause_ms(const Aws *aws, unsigned failures, const Failure *failure, const HttpAnswer *answer)
+/* Full jitter on 2^n units. Without throttling the unit is a fifth: a lost packet or a restarted
+ * host heals fast. */
+static unsigned pause_ms(const Aws *aws, unsigned failures, const Failure *failure,
+                         const HttpAnswer *answer)
 {
     unsigned unit = failure->throttled ? aws->options.retry_ms : aws->options.retry_ms / 5 + 1;
     uint64_t most = (uint64_t)aws->options.retry_ms * MOST_PAUSE;
@@ -339,7 +353,8 @@ static bool correct_clock(Aws *aws, const HttpAnswer *answer)
     if (server < 0 || llabs(off) < LEAST_SKEW_S || llabs(aws->skew_s + off) > MOST_SKEW_S)
         return false;
     aws->skew_s += off;
-    log_warn("clock differs from AWS's, requests are dated by theirs", F_I64("seconds", aws->skew_s));
+    log_warn("clock differs from AWS's, requests are dated by theirs",
+             F_I64("seconds", aws->skew_s));
     return true;
 }
 
@@ -351,7 +366,8 @@ typedef struct Tries {
 } Tries;
 
 /* Errors that another attempt mends at once, without waiting. Each once a call. */
-static bool mend(Aws *aws, const Failure *failure, const HttpAnswer *answer, const AwsKeys *keys, Tries *tries)
+static bool mend(Aws *aws, const Failure *failure, const HttpAnswer *answer, const AwsKeys *keys,
+                 Tries *tries)
 {
     if (failure->clock && !tries->clock_set) {
         tries->clock_set = true;
@@ -378,7 +394,8 @@ static bool may_retry(Aws *aws, const Failure *failure, Tries *tries)
 
 static void count_success(Aws *aws, const Tries *tries)
 {
-    aws->tokens = (unsigned)size_min(aws->tokens + (tries->last_cost ? tries->last_cost : 1), TOKENS);
+    aws->tokens =
+        (unsigned)size_min(aws->tokens + (tries->last_cost ? tries->last_cost : 1), TOKENS);
 }
 
 static bool ended(const Err *err)
@@ -387,7 +404,8 @@ static bool ended(const Err *err)
 }
 
 /* One attempt, and what its failure means. True: done, well or not (then err says). */
-static bool try_once(Aws *aws, const AwsCall *call, HttpAnswer *answer, Tries *tries, Failure *failure, Err *err)
+static bool try_once(Aws *aws, const AwsCall *call, HttpAnswer *answer, Tries *tries,
+                     Failure *failure, Err *err)
 {
     AwsKeys keys = {.id = NULL};
     Arena scratch;
@@ -405,7 +423,8 @@ static bool try_once(Aws *aws, const AwsCall *call, HttpAnswer *answer, Tries *t
         aws_keys_wipe(&keys);
         return true;
     }
-    aws->ambiguous = aws->ambiguous || (answer->sent && (answer->status == 0 || answer->status >= 500));
+    aws->ambiguous =
+        aws->ambiguous || (answer->sent && (answer->status == 0 || answer->status >= 500));
     if (!err_is_set(err))
         failure_read(call->service->protocol, answer, failure);
     else
@@ -433,8 +452,9 @@ bool aws_do(Aws *aws, const AwsCall *call, HttpAnswer *answer, Err *err)
             continue;
         if (!may_retry(aws, &failure, &tries))
             return false;
-        log_debug("AWS call is retried", F_STR("service", call->service->title), F_STR("operation", call->operation),
-                  F_U64("attempt", tries.made), F_STR("error", err->text));
+        log_debug("AWS call is retried", F_STR("service", call->service->title),
+                  F_STR("operation", call->operation), F_U64("attempt", tries.made),
+                  F_STR("error", err->text));
         if (http_pause(aws->http, pause_ms(aws, tries.made, &failure, answer)))
             return stop_fail(err, "retrying an AWS call");
     }
@@ -452,8 +472,9 @@ static bool bad_answer(Aws *aws, const AwsCall *call, Err *err)
     return err_context(err, "%s %s", call->service->title, call->operation);
 }
 
-static bool query_call(Aws *aws, const AwsService *service, const char *operation, const Query *query, bool scrub,
-                       Arena *arena, const XmlNode **result, Err *err)
+static bool query_call(Aws *aws, const AwsService *service, const char *operation,
+                       const Query *query, bool scrub, Arena *arena, const XmlNode **result,
+                       Err *err)
 {
     AwsCall call = {.service = service,
                     .operation = operation,
@@ -477,20 +498,20 @@ static bool query_call(Aws *aws, const AwsService *service, const char *operatio
     return true;
 }
 
-bool aws_query(Aws *aws, const AwsService *service, const char *operation, const Query *query, Arena *arena,
-               const XmlNode **result, Err *err)
+bool aws_query(Aws *aws, const AwsService *service, const char *operation, const Query *query,
+               Arena *arena, const XmlNode **result, Err *err)
 {
     return query_call(aws, service, operation, query, false, arena, result, err);
 }
 
-bool aws_query_scrubbed(Aws *aws, const AwsService *service, const char *operation, const Query *query, Arena *arena,
-                        const XmlNode **result, Err *err)
+bool aws_query_scrubbed(Aws *aws, const AwsService *service, const char *operation,
+                        const Query *query, Arena *arena, const XmlNode **result, Err *err)
 {
     return query_call(aws, service, operation, query, true, arena, result, err);
 }
 
-bool aws_json(Aws *aws, const AwsService *service, const char *operation, json_t *object, json_t **answer_object,
-              Err *err)
+bool aws_json(Aws *aws, const AwsService *service, const char *operation, json_t *object,
+              json_t **answer_object, Err *err)
 {
     AUTO_JSON own = object;
     char *text = json_dumps(own, JSON_COMPACT);
@@ -504,13 +525,15 @@ bool aws_json(Aws *aws, const AwsService *service, const char *operation, json_t
     bool ok;
 
     http_answer_init(&answer, MOST_ANSWER);
-    ok = text ? aws_do(aws, &call, &answer, err) : err_fail(err, ERR_BUG, "%s can't be written as JSON", operation);
+    ok = text ? aws_do(aws, &call, &answer, err)
+              : err_fail(err, ERR_BUG, "%s can't be written as JSON", operation);
     free(text);
-    return ok && (awsjson_parse(buf_span(&answer.body), answer_object, err) || bad_answer(aws, &call, err));
+    return ok && (awsjson_parse(buf_span(&answer.body), answer_object, err) ||
+                  bad_answer(aws, &call, err));
 }
 
-bool aws_rest(Aws *aws, const AwsService *service, const char *operation, const char *path, const char *query,
-              const char *body, Arena *arena, const XmlNode **root, Err *err)
+bool aws_rest(Aws *aws, const AwsService *service, const char *operation, const char *path,
+              const char *query, const char *body, Arena *arena, const XmlNode **root, Err *err)
 {
     AwsCall call = {.service = service,
                     .operation = operation,

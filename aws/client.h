@@ -1,11 +1,13 @@
-/* client.h - one AWS client: credentials, endpoints, signing, retries, errors. The services stand on it.
+/* client.h - one AWS client: credentials, endpoints, signing, retries, errors. The services stand
+ * on it.
  *
- * An Aws belongs to one thread; aws_again makes another for another thread that shares the credentials (they are
- * refreshed in one place). Every wait ends at once when the Stop is requested.
+ * An Aws belongs to one thread; aws_again makes another for another thread that shares the
+ * credentials (they are refreshed in one place). Every wait ends at once when the Stop is
+ * requested.
  *
- * Errors are ERR_AWS with the service's own code in err->code ("KMSKeyNotAccessibleFault"), the request id in the text,
- * what to do in the hint, and `transient` where the same call may work later. ERR_CONFIG when no credentials, region or endpoint
- * can be found, ERR_STOPPED when stopped.
+ * Errors are ERR_AWS with the service's own code in err->code ("KMSKeyNotAccessibleFault"), the
+ * request id in the text, what to do in the hint, and `transient` where the same call may work
+ * later. ERR_CONFIG when no credentials, region or endpoint can be found, ERR_STOPPED when stopped.
  */
 #ifndef AWS_CLIENT_H
 #define AWS_CLIENT_H
@@ -22,13 +24,16 @@ typedef struct Aws Aws;
 typedef struct AwsOptions {
     const char *region;   /* NULL: AWS_REGION, AWS_DEFAULT_REGION, the profile's */
     const char *profile;  /* NULL: AWS_PROFILE, then "default" */
-    const char *endpoint; /* for every service; NULL: the environment's and the profile's overrides, then AWS's own */
-    const char *run;      /* value of the tag keybridge:run that everything made by this client gets; NULL: none */
-    const Stop *stop;     /* NULL: can't be stopped */
-    unsigned attempts;    /* of one call, at most; 0: AWS_MAX_ATTEMPTS, the profile's max_attempts, then 8 */
-    unsigned timeout_ms;  /* of one attempt; 0: 60 s */
-    unsigned poll_ms;     /* longest pause between two looks while waiting for a state; 0: 15 s */
-    unsigned retry_ms;    /* unit of the pauses between attempts; 0: 1 s */
+    const char *endpoint; /* for every service; NULL: the environment's and the profile's overrides,
+                             then AWS's own */
+    const char *run;     /* value of the tag keybridge:run that everything made by this client gets;
+                            NULL: none */
+    const Stop *stop;    /* NULL: can't be stopped */
+    unsigned attempts;   /* of one call, at most; 0: AWS_MAX_ATTEMPTS, the profile's max_attempts,
+                            then 8 */
+    unsigned timeout_ms; /* of one attempt; 0: 60 s */
+    unsigned poll_ms;    /* longest pause between two looks while waiting for a state; 0: 15 s */
+    unsigned retry_ms;   /* unit of the pauses between attempts; 0: 1 s */
 } AwsOptions;
 
 /* No call is made and no credential looked for before the first use. The texts are copied. */
@@ -57,7 +62,8 @@ typedef void AwsProgressFn(void *self, const AwsProgress *progress);
 
 typedef struct AwsWait {
     const char *what; /* "snapshot x", for errors */
-    /* Fill state, status and percent. A transient failure is looked at again, any other ends the wait. */
+    /* Fill state, status and percent. A transient failure is looked at again, any other ends the
+     * wait. */
     bool (*look)(void *self, AwsProgress *progress, Err *err);
     void *self;
     AwsProgressFn *progress; /* after every look; NULL: nobody wants to know */

@@ -11,18 +11,19 @@
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
 
-#define MOST_ANSWER KIB(256)
-#define MOST_TOKEN KIB(64)
-#define PROCESS_MS 60000
-#define EARLY_S (15 * 60)
-#define RETRY_S 60
-#define SAFE_S 10 /* a request may be on its way that long */
-#define MOST_HOPS 8
+#define MOST_ANSWER  KIB(256)
+#define MOST_TOKEN   KIB(64)
+#define PROCESS_MS   60000
+#define EARLY_S      (15 * 60)
+#define RETRY_S      60
+#define SAFE_S       10 /* a request may be on its way that long */
+#define MOST_HOPS    8
 #define MOST_RELOADS 256
 
 struct Creds {
     atomic_uint users;
-    Profiles *profiles; /* replaced under the lock; older ones stay, because others may be looking */
+    Profiles
+        *profiles; /* replaced under the lock; older ones stay, because others may be looking */
     Profiles *older[MOST_RELOADS];
     size_t older_count;
     char *profile;
@@ -31,7 +32,7 @@ struct Creds {
     char *endpoint;
     pthread_mutex_t lock; /* guards what follows */
     AwsKeys keys;
-    const char *source; /* who made them: a provider's name */
+    const char *source;  /* who made them: a provider's name */
     uint64_t refresh_at; /* seconds since 1970; 0: not before they are called expired */
 };
 
@@ -84,11 +85,14 @@ static Found from_environment(Look *look, AwsKeys *keys, Err *err)
     if (!id && !secret)
         return not_here(look, "environment", "AWS_ACCESS_KEY_ID isn't set");
     if (!id || !secret) {
-        err_fail(err, ERR_CONFIG, "%s is set but %s isn't", id ? "AWS_ACCESS_KEY_ID" : "AWS_SECRET_ACCESS_KEY",
+        err_fail(err, ERR_CONFIG, "%s is set but %s isn't",
+                 id ? "AWS_ACCESS_KEY_ID" : "AWS_SECRET_ACCESS_KEY",
                  id ? "AWS_SECRET_ACCESS_KEY" : "AWS_ACCESS_KEY_ID");
         return failed(err, "the environment");
     }
-    *keys = (AwsKeys){.id = strdup(id), .secret = strdup(secret), .token = dup_or_null(variable("AWS_SESSION_TOKEN"))};
+    *keys = (AwsKeys){.id = strdup(id),
+                      .secret = strdup(secret),
+                      .token = dup_or_null(variable("AWS_SESSION_TOKEN"))};
     return FOUND;
 }
 
@@ -171,14 +175,17 @@ static bool take_json(const json_t *object, const char *token_key, AwsKeys *keys
 {
     const char *expires = json_string_value(json_object_get(object, "Expiration"));
 
-    *keys = (AwsKeys){.id = dup_or_null(json_string_value(json_object_get(object, "AccessKeyId"))),
-                      .secret = dup_or_null(json_string_value(json_object_get(object, "SecretAccessKey"))),
-                      .token = dup_or_null(json_string_value(json_object_get(object, token_key))),
-                      .expires = aws_time(expires)};
+    *keys = (AwsKeys){
+        .id = dup_or_null(json_string_value(json_object_get(object, "AccessKeyId"))),
+        .secret = dup_or_null(json_string_value(json_object_get(object, "SecretAccessKey"))),
+        .token = dup_or_null(json_string_value(json_object_get(object, token_key))),
+        .expires = aws_time(expires)};
     if (keys->id && keys->secret && (!expires || keys->expires))
         return true;
     aws_keys_wipe(keys);
-    return err_fail(err, ERR_AWS, "the answer lacks AccessKeyId or SecretAccessKey, or its Expiration is no time");
+    return err_fail(
+        err, ERR_AWS,
+        "the answer lacks AccessKeyId or SecretAccessKey, or its Expiration is no time");
 }
 
 static bool run_process(Look *look, const char *command, AwsKeys *keys, Err *err)
@@ -188,7 +195,8 @@ static bool run_process(Look *look, const char *command, AwsKeys *keys, Err *err
     bool ok;
 
     buf_init(&out, MOST_TOKEN);
-    ok = process_read(command, PROCESS_MS, look->stop, &out, err) && awsjson_parse(buf_span(&out), &object, err);
+    ok = process_read(command, PROCESS_MS, look->stop, &out, err) &&
+         awsjson_parse(buf_span(&out), &object, err);
     buf_wipe(&out);
     if (ok && aws_num_or(awsjson_num(object, "Version"), 0) != 1)
         return err_fail(err, ERR_AWS, "the credential_process answers in a version other than 1");
@@ -208,13 +216,15 @@ static Found static_keys(Look *look, const char *profile, ProfileFile file, AwsK
     if (!id && !secret)
         return FOUND_NOT;
     if (!id || !secret) {
-        err_fail(err, ERR_CONFIG, "profile %s in %s has only one of aws_access_key_id and aws_secret_access_key", profile,
-                 profiles_path(all, file));
+        err_fail(err, ERR_CONFIG,
+                 "profile %s in %s has only one of aws_access_key_id and aws_secret_access_key",
+                 profile, profiles_path(all, file));
         return FOUND_FAILED;
     }
-    *keys = (AwsKeys){.id = strdup(id),
-                      .secret = strdup(secret),
-                      .token = dup_or_null(profiles_get(all, file, "profile", profile, "aws_session_token"))};
+    *keys = (AwsKeys){
+        .id = strdup(id),
+        .secret = strdup(secret),
+        .token = dup_or_null(profiles_get(all, file, "profile", profile, "aws_session_token"))};
     return FOUND;
 }
 
@@ -226,7 +236,8 @@ static Found named_source(Look *look, const char *source, AwsKeys *keys, Err *er
         return from_container(look, keys, err);
     if (strcmp(source, "Ec2InstanceMetadata") == 0)
         return from_metadata(look, keys, err);
-    err_fail(err, ERR_CONFIG, "credential_source %s isn't Environment, EcsContainer or Ec2InstanceMetadata", source);
+    err_fail(err, ERR_CONFIG,
+             "credential_source %s isn't Environment, EcsContainer or Ec2InstanceMetadata", source);
     return FOUND_FAILED;
 }
 
@@ -238,7 +249,8 @@ static bool was_visited(const Look *look, const char *profile)
     return false;
 }
 
-/* The keys that may assume the role of `profile`. A profile may name itself, then its static keys are meant. */
+/* The keys that may assume the role of `profile`. A profile may name itself, then its static keys
+ * are meant. */
 static Found source_keys(Look *look, const char *profile, AwsKeys *keys, Err *err)
 {
     const char *from = profiles_setting(look->creds->profiles, profile, "source_profile");
@@ -246,7 +258,8 @@ static Found source_keys(Look *look, const char *profile, AwsKeys *keys, Err *er
     Found found;
 
     if (!from == !source) {
-        err_fail(err, ERR_CONFIG, "profile %s has a role_arn and %s source_profile and credential_source", profile,
+        err_fail(err, ERR_CONFIG,
+                 "profile %s has a role_arn and %s source_profile and credential_source", profile,
                  from ? "both" : "neither");
         return FOUND_FAILED;
     }
@@ -262,8 +275,8 @@ static Found source_keys(Look *look, const char *profile, AwsKeys *keys, Err *er
     } else
         found = from_profile_named(look, from, keys, err);
     if (found == FOUND_NOT) {
-        err_fail(err, ERR_CONFIG, "no credentials to assume the role of profile %s with in %s", profile,
-                 from ? from : source);
+        err_fail(err, ERR_CONFIG, "no credentials to assume the role of profile %s with in %s",
+                 profile, from ? from : source);
         return FOUND_FAILED;
     }
     return found;
@@ -283,9 +296,13 @@ static Found role_keys(Look *look, const char *profile, const char *role, AwsKey
     bool ok;
 
     if (profiles_setting(all, profile, "mfa_serial")) {
-        err_fail(err, ERR_CONFIG, "profile %s wants an MFA code (mfa_serial), which a migration of hours can't ask for",
-                 profile);
-        err_hint(err, "use a role without MFA, or put session credentials of \"aws sts get-session-token\" into the environment");
+        err_fail(
+            err, ERR_CONFIG,
+            "profile %s wants an MFA code (mfa_serial), which a migration of hours can't ask for",
+            profile);
+        err_hint(
+            err,
+            "use a role without MFA, or put session credentials of \"aws sts get-session-token\" into the environment");
         return FOUND_FAILED;
     }
     if (file)
@@ -293,7 +310,8 @@ static Found role_keys(Look *look, const char *profile, const char *role, AwsKey
     found = source_keys(look, profile, &first, err);
     if (found != FOUND)
         return found;
-    ok = sts_endpoint(look, &endpoint, err) && assume_role(look->http, &endpoint, &first, &how, keys, err);
+    ok = sts_endpoint(look, &endpoint, err) &&
+         assume_role(look->http, &endpoint, &first, &how, keys, err);
     aws_keys_wipe(&first);
     return ok ? FOUND : FOUND_FAILED;
 }
@@ -325,8 +343,9 @@ static Found from_profile(Look *look, AwsKeys *keys, Err *err)
     Found found;
 
     if (!profiles_has(all, profile)) {
-        const char *why = arena_printf(&look->arena, "isn't in %s or %s", profiles_path(all, PROFILE_CONFIG),
-                                       profiles_path(all, PROFILE_CREDENTIALS));
+        const char *why =
+            arena_printf(&look->arena, "isn't in %s or %s", profiles_path(all, PROFILE_CONFIG),
+                         profiles_path(all, PROFILE_CREDENTIALS));
 
         if (strcmp(profile, "default") == 0)
             return not_here(look, name, why);
@@ -338,9 +357,11 @@ static Found from_profile(Look *look, AwsKeys *keys, Err *err)
         return failed(err, name);
     if (found == FOUND)
         return FOUND;
-    if (profiles_setting(all, profile, "sso_session") || profiles_setting(all, profile, "sso_start_url"))
-        return not_here(look, name,
-                        "uses IAM Identity Center, which isn't supported: \"aws configure export-credentials\" helps");
+    if (profiles_setting(all, profile, "sso_session") ||
+        profiles_setting(all, profile, "sso_start_url"))
+        return not_here(
+            look, name,
+            "uses IAM Identity Center, which isn't supported: \"aws configure export-credentials\" helps");
     return not_here(look, name, "has no keys, role_arn or credential_process");
 }
 
@@ -348,7 +369,8 @@ static Found from_profile(Look *look, AwsKeys *keys, Err *err)
 
 static bool host_is_trusted(const HttpUrl *url)
 {
-    static const char *const hosts[] = {"169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost", "::1"};
+    static const char *const hosts[] = {"169.254.170.2", "169.254.170.23", "fd00:ec2::23",
+                                        "localhost", "::1"};
 
     if (url->tls || strncmp(url->name, "127.", 4) == 0)
         return true;
@@ -366,11 +388,14 @@ static bool container_url(Look *look, const char **url, Err *err)
 
     *url = relative ? arena_printf(&look->arena, "http://169.254.170.2%s", relative) : full;
     if (!http_url(*url, &look->arena, &parts) || (relative && relative[0] != '/'))
-        return err_fail(err, ERR_CONFIG, "AWS_CONTAINER_CREDENTIALS_%s_URI isn't one", relative ? "RELATIVE" : "FULL");
+        return err_fail(err, ERR_CONFIG, "AWS_CONTAINER_CREDENTIALS_%s_URI isn't one",
+                        relative ? "RELATIVE" : "FULL");
     /* plain http would hand the authorization token to whoever answers */
     return host_is_trusted(&parts) ||
-           err_fail(err, ERR_CONFIG, "AWS_CONTAINER_CREDENTIALS_FULL_URI is plain http to %s, which is neither this host nor a container agent",
-                    parts.name);
+           err_fail(
+               err, ERR_CONFIG,
+               "AWS_CONTAINER_CREDENTIALS_FULL_URI is plain http to %s, which is neither this host nor a container agent",
+               parts.name);
 }
 
 static bool container_token(Buf *token, Err *err)
@@ -382,13 +407,15 @@ static bool container_token(Buf *token, Err *err)
         return false;
     if (!file && plain)
         buf_puts(token, plain);
-    if (memchr(buf_span(token).at, '\n', token->len) || memchr(buf_span(token).at, '\r', token->len))
+    if (memchr(buf_span(token).at, '\n', token->len) ||
+        memchr(buf_span(token).at, '\r', token->len))
         return err_fail(err, ERR_CONFIG, "the container authorization token contains a line end");
     return buf_ok(token, "the container authorization token", err);
 }
 
 /* 200 with a body, or an error. */
-static bool fetch(Look *look, const HttpRequest *request, unsigned attempts, HttpAnswer *answer, Err *err)
+static bool fetch(Look *look, const HttpRequest *request, unsigned attempts, HttpAnswer *answer,
+                  Err *err)
 {
     for (unsigned i = 0; i < attempts; i++) {
         err_clear(err);
@@ -406,13 +433,15 @@ static bool fetch(Look *look, const HttpRequest *request, unsigned attempts, Htt
     return false;
 }
 
-static bool fetch_keys(Look *look, const HttpRequest *request, unsigned attempts, AwsKeys *keys, Err *err)
+static bool fetch_keys(Look *look, const HttpRequest *request, unsigned attempts, AwsKeys *keys,
+                       Err *err)
 {
     AUTO_ANSWER answer;
     AUTO_JSON object = NULL;
 
     http_answer_init(&answer, MOST_ANSWER);
-    return fetch(look, request, attempts, &answer, err) && awsjson_parse(buf_span(&answer.body), &object, err) &&
+    return fetch(look, request, attempts, &answer, err) &&
+           awsjson_parse(buf_span(&answer.body), &object, err) &&
            take_json(object, "Token", keys, err);
 }
 
@@ -423,8 +452,10 @@ static Found from_container(Look *look, AwsKeys *keys, Err *err)
     bool ok;
 
     buf_init(&token, MOST_TOKEN);
-    if (!variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") && !variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"))
-        return not_here(look, "container", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI aren't set");
+    if (!variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") &&
+        !variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"))
+        return not_here(look, "container",
+                        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI aren't set");
     ok = container_url(look, &request.url, err) && container_token(&token, err);
     if (ok && token.len)
         http_add_header(&request, "Authorization", buf_str(&token));
@@ -442,7 +473,8 @@ static const char *metadata_base(Look *look)
     size_t len;
 
     if (!given)
-        return mode && strcasecmp(mode, "IPv6") == 0 ? "http://[fd00:ec2::254]" : "http://169.254.169.254";
+        return mode && strcasecmp(mode, "IPv6") == 0 ? "http://[fd00:ec2::254]"
+                                                     : "http://169.254.169.254";
     len = strlen(given);
     while (len && given[len - 1] == '/')
         len--;
@@ -480,11 +512,12 @@ static const char *first_line(Look *look, const HttpAnswer *answer)
 
 static bool metadata_keys(Look *look, const char *base, const char *token, AwsKeys *keys, Err *err)
 {
-    HttpRequest request = {.method = "GET",
-                           .url = arena_printf(&look->arena, "%s/latest/meta-data/iam/security-credentials/", base),
-                           .connect_ms = 1000,
-                           .timeout_ms = 5000,
-                           .direct = true};
+    HttpRequest request = {
+        .method = "GET",
+        .url = arena_printf(&look->arena, "%s/latest/meta-data/iam/security-credentials/", base),
+        .connect_ms = 1000,
+        .timeout_ms = 5000,
+        .direct = true};
     AUTO_ANSWER answer;
     const char *role;
 
@@ -516,7 +549,8 @@ static Found from_metadata(Look *look, AwsKeys *keys, Err *err)
             *err = why;
             return FOUND_FAILED;
         }
-        return not_here(look, "instance metadata", arena_printf(&look->arena, "no answer from %s", base));
+        return not_here(look, "instance metadata",
+                        arena_printf(&look->arena, "no answer from %s", base));
     }
     if (!line_is_sane(buf_span(&answer.body))) {
         err_fail(err, ERR_AWS, "%s answers with something that is no token", base);
@@ -541,7 +575,9 @@ static const struct {
 static bool none_found(Look *look, Err *err)
 {
     err_fail(err, ERR_CONFIG, "no AWS credentials found: %.800s", buf_str(&look->tried));
-    return err_hint(err, "set AWS_PROFILE to a profile with credentials, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; docs/aws.md has the whole chain");
+    return err_hint(
+        err,
+        "set AWS_PROFILE to a profile with credentials, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; docs/aws.md has the whole chain");
 }
 
 static bool walk(Look *look, AwsKeys *keys, const char **source, Err *err)
@@ -640,7 +676,8 @@ bool creds_expired(Creds *creds, const char *id)
 
     pthread_mutex_lock(&creds->lock);
     changes = !creds->keys.id || strcmp(creds->keys.id, id) != 0 || creds->keys.expires != 0 ||
-              (creds->source && strcmp(creds->source, "profile") == 0); /* somebody may log in again meanwhile */
+              (creds->source &&
+               strcmp(creds->source, "profile") == 0); /* somebody may log in again meanwhile */
     if (changes && creds->keys.id && strcmp(creds->keys.id, id) == 0)
         aws_keys_wipe(&creds->keys);
     pthread_mutex_unlock(&creds->lock);

@@ -8,12 +8,13 @@
 const AwsService aws_service_rds = {"RDS", "rds", "rds", "rds", "2014-10-31", AWS_QUERY, false};
 const AwsService aws_service_kms = {"KMS", "kms", "kms", "kms", "TrentService", AWS_JSON, false};
 const AwsService aws_service_sts = {"STS", "sts", "sts", "sts", "2011-06-15", AWS_QUERY, false};
-const AwsService aws_service_route53 = {"Route 53", "route_53", "route53", "route53", "2013-04-01", AWS_REST_XML, true};
+const AwsService aws_service_route53 = {"Route 53",   "route_53",   "route53", "route53",
+                                        "2013-04-01", AWS_REST_XML, true};
 
 /* A partition is a set of regions with its own names and accounts. */
 static const struct {
-    const char *prefix; /* of its regions; "" matches the rest, so it comes last */
-    const char *suffix; /* of its hosts */
+    const char *prefix;   /* of its regions; "" matches the rest, so it comes last */
+    const char *suffix;   /* of its hosts */
     const char *dns_host; /* of Route 53, which is one for the partition */
     const char *dns_region;
 } partitions[] = {
@@ -48,8 +49,8 @@ static const char *service_variable(const AwsService *service, Arena *arena)
 }
 
 /* The configured URL and where it comes from; NULL when none is. */
-static const char *configured(const Profiles *profiles, const EndpointQuestion *question, Arena *arena,
-                              const char **origin)
+static const char *configured(const Profiles *profiles, const EndpointQuestion *question,
+                              Arena *arena, const char **origin)
 {
     const AwsService *service = question->service;
     const char *own = service_variable(service, arena);
@@ -61,7 +62,8 @@ static const char *configured(const Profiles *profiles, const EndpointQuestion *
         return question->override;
     }
     section = profiles_setting(profiles, question->profile, "ignore_configured_endpoint_urls");
-    if (variable_is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") || (section && strcasecmp(section, "true") == 0))
+    if (variable_is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") ||
+        (section && strcasecmp(section, "true") == 0))
         return NULL;
     *origin = own;
     if ((url = variable(own)))
@@ -79,7 +81,8 @@ static const char *configured(const Profiles *profiles, const EndpointQuestion *
 
 static bool region_is_sane(const char *region)
 {
-    return *region && strlen(region) <= 63 && strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(region);
+    return *region && strlen(region) <= 63 &&
+           strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(region);
 }
 
 static size_t partition_of(const char *region)
@@ -100,8 +103,8 @@ static bool check_url(const char *url, const char *origin, Arena *arena, Err *er
     return err_fail(err, ERR_CONFIG, "the endpoint in %s isn't a plain http or https URL", origin);
 }
 
-static bool wants_variant(const Profiles *profiles, const EndpointQuestion *question, const char *name,
-                          const char *setting)
+static bool wants_variant(const Profiles *profiles, const EndpointQuestion *question,
+                          const char *name, const char *setting)
 {
     const char *value = profiles_setting(profiles, question->profile, setting);
 
@@ -111,13 +114,14 @@ static bool wants_variant(const Profiles *profiles, const EndpointQuestion *ques
 /* In GovCloud the plain hosts are FIPS already, but for KMS. */
 static const char *fips_host(const AwsService *service, size_t partition, Arena *arena)
 {
-    bool plain = strcmp(partitions[partition].prefix, "us-gov-") == 0 && strcmp(service->host, "kms") != 0;
+    bool plain =
+        strcmp(partitions[partition].prefix, "us-gov-") == 0 && strcmp(service->host, "kms") != 0;
 
     return plain ? service->host : arena_printf(arena, "%s-fips", service->host);
 }
 
-static bool own_endpoint(const Profiles *profiles, const EndpointQuestion *question, Arena *arena, Endpoint *out,
-                         Err *err)
+static bool own_endpoint(const Profiles *profiles, const EndpointQuestion *question, Arena *arena,
+                         Endpoint *out, Err *err)
 {
     const AwsService *service = question->service;
     const char *region = question->region ? question->region : "us-east-1";
@@ -126,13 +130,16 @@ static bool own_endpoint(const Profiles *profiles, const EndpointQuestion *quest
     const char *host;
 
     if (wants_variant(profiles, question, "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint"))
-        return err_fail(err, ERR_CONFIG, "dual-stack endpoints aren't supported: set %s instead of AWS_USE_DUALSTACK_ENDPOINT",
-                        service_variable(service, arena));
+        return err_fail(
+            err, ERR_CONFIG,
+            "dual-stack endpoints aren't supported: set %s instead of AWS_USE_DUALSTACK_ENDPOINT",
+            service_variable(service, arena));
     host = fips ? fips_host(service, partition, arena) : service->host;
     out->origin = "AWS's own for the region";
     if (!service->global) {
         out->region = region;
-        out->url = arena_printf(arena, "https://%s.%s.%s", host, region, partitions[partition].suffix);
+        out->url =
+            arena_printf(arena, "https://%s.%s.%s", host, region, partitions[partition].suffix);
         return true;
     }
     out->region = partitions[partition].dns_region;
@@ -142,7 +149,8 @@ static bool own_endpoint(const Profiles *profiles, const EndpointQuestion *quest
     return true;
 }
 
-bool endpoint_find(const Profiles *profiles, const EndpointQuestion *question, Arena *arena, Endpoint *out, Err *err)
+bool endpoint_find(const Profiles *profiles, const EndpointQuestion *question, Arena *arena,
+                   Endpoint *out, Err *err)
 {
     const char *url = configured(profiles, question, arena, &out->origin);
     const char *region = question->region ? question->region : "us-east-1";

@@ -1,4 +1,5 @@
-/* failure.h - what an error answer of AWS means: its code, whether another attempt makes sense, what an operator can do. */
+/* failure.h - what an error answer of AWS means: its code, whether another attempt makes sense,
+ * what an operator can do. */
 #ifndef AWS_FAILURE_H
 #define AWS_FAILURE_H
 
@@ -20,7 +21,8 @@ typedef struct Failure {
 
 void failure_read(AwsProtocol protocol, const HttpAnswer *answer, Failure *failure);
 /* "RDS CopyDBSnapshot: KMSKeyNotAccessibleFault: … (request id …)" */
-void failure_fill(const Failure *failure, const AwsService *service, const char *operation, unsigned attempts, Err *err);
+void failure_fill(const Failure *failure, const AwsService *service, const char *operation,
+                  unsigned attempts, Err *err);
 /* What the answer asks for, 0 when nothing. */
 uint64_t failure_retry_after_ms(const HttpAnswer *answer);
 

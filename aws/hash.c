@@ -7,7 +7,8 @@ bool hash_sha256(Span text, uint8_t out[HASH_BYTES])
 {
     unsigned len;
 
-    return EVP_Digest(text.len ? text.at : (const uint8_t *)"", text.len, out, &len, EVP_sha256(), NULL) == 1;
+    return EVP_Digest(text.len ? text.at : (const uint8_t *)"", text.len, out, &len, EVP_sha256(),
+                      NULL) == 1;
 }
 
 bool hash_hmac(Span key, Span text, uint8_t out[HASH_BYTES])
@@ -15,7 +16,8 @@ bool hash_hmac(Span key, Span text, uint8_t out[HASH_BYTES])
     uint8_t whole[EVP_MAX_MD_SIZE];
     unsigned len;
 
-    if (key.len > INT32_MAX || !HMAC(EVP_sha256(), key.at, (int)key.len, text.at, text.len, whole, &len))
+    if (key.len > INT32_MAX ||
+        !HMAC(EVP_sha256(), key.at, (int)key.len, text.at, text.len, whole, &len))
         return false;
     memcpy(out, whole, HASH_BYTES);
     explicit_bzero(whole, sizeof(whole));

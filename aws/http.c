@@ -7,7 +7,7 @@
 
 #include "engine/base/mono.h"
 
-#define MOST_HEAD KIB(64)
+#define MOST_HEAD  KIB(64)
 #define USER_AGENT "keybridge"
 
 struct Http {
@@ -158,8 +158,10 @@ static void set_options(Http *http, const HttpRequest *request, HttpAnswer *answ
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L); /* it was signed as it is */
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, USER_AGENT);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(request->connect_ms ? request->connect_ms : 10000));
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(request->timeout_ms ? request->timeout_ms : 60000));
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                     (long)(request->connect_ms ? request->connect_ms : 10000));
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
+                     (long)(request->timeout_ms ? request->timeout_ms : 60000));
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
@@ -192,7 +194,8 @@ static bool drive(Http *http, CURLcode *result, Err *err)
         if (code == CURLM_OK && running)
             code = curl_multi_poll(http->multi, &wake, http->stop ? 1 : 0, 1000, NULL);
         if (code != CURLM_OK)
-            return err_fail(err, ERR_SYSTEM, "driving an HTTP transfer: %s", curl_multi_strerror(code));
+            return err_fail(err, ERR_SYSTEM, "driving an HTTP transfer: %s",
+                            curl_multi_strerror(code));
         if (http->stop && stop_requested(http->stop))
             return stop_fail(err, "waiting for an answer");
         while ((message = curl_multi_info_read(http->multi, &left)))
@@ -211,28 +214,34 @@ static bool is_tls_failure(CURLcode code)
 
 static bool is_our_mistake(CURLcode code)
 {
-    return code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_BAD_FUNCTION_ARGUMENT;
+    return code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL ||
+           code == CURLE_BAD_FUNCTION_ARGUMENT;
 }
 
-static bool fail_transfer(const HttpRequest *request, CURLcode code, const char *why, HttpAnswer *answer, Err *err)
+static bool fail_transfer(const HttpRequest *request, CURLcode code, const char *why,
+                          HttpAnswer *answer, Err *err)
 {
     int len = (int)strcspn(request->url, "?"); /* a query may hold a signature */
 
     if (answer->body.overflowed || answer->head.overflowed)
-        return err_fail(err, ERR_AWS, "%.*s: the answer is larger than %zu bytes", len, request->url,
+        return err_fail(err, ERR_AWS, "%.*s: the answer is larger than %zu bytes", len,
+                        request->url,
                         answer->body.overflowed ? answer->body.most : answer->head.most);
     err_fail(err, is_our_mistake(code) ? ERR_CONFIG : ERR_AWS, "%.*s: %s", len, request->url,
              why[0] ? why : curl_easy_strerror(code));
     if (is_tls_failure(code)) {
         err_code(err, "TlsError");
-        return err_hint(err, "the server's certificate must be trusted: AWS_CA_BUNDLE names a file with the CA's certificate");
+        return err_hint(
+            err,
+            "the server's certificate must be trusted: AWS_CA_BUNDLE names a file with the CA's certificate");
     }
     answer->timed_out = code == CURLE_OPERATION_TIMEDOUT;
     err->transient = !is_our_mistake(code);
     return err_code(err, answer->timed_out ? "Timeout" : "ConnectionError");
 }
 
-/* Whether bytes of the request can have left: libcurl counts them only once there is a connection. */
+/* Whether bytes of the request can have left: libcurl counts them only once there is a connection.
+ */
 static bool was_sent(CURL *easy)
 {
     long bytes = 0;
@@ -275,7 +284,8 @@ bool http_pause(Http *http, unsigned ms)
 {
     if (http->stop)
         return stop_wait(http->stop, ms);
-    curl_multi_poll(http->multi, NULL, 0, (int)ms, NULL); /* nothing to wait for, so it waits the whole time */
+    curl_multi_poll(http->multi, NULL, 0, (int)ms,
+                    NULL); /* nothing to wait for, so it waits the whole time */
     return false;
 }
 
@@ -301,7 +311,8 @@ Span http_header(const HttpAnswer *answer, const char *name)
         const uint8_t *stop = memchr(at, '\n', (size_t)(end - at));
         size_t len = (size_t)((stop ? stop : end) - at);
 
-        if (len > name_len && at[name_len] == ':' && strncasecmp((const char *)at, name, name_len) == 0)
+        if (len > name_len && at[name_len] == ':' &&
+            strncasecmp((const char *)at, name, name_len) == 0)
             return trim(span_of(at + name_len + 1, len - name_len - 1));
         at = stop ? stop + 1 : end;
     }
@@ -310,8 +321,11 @@ Span http_header(const HttpAnswer *answer, const char *name)
 
 static bool host_is_sane(const char *host)
 {
-    /* brackets for IPv6; no user names, spaces or escapes: they'd be signed differently from what is sent */
-    return *host && strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]") == strlen(host);
+    /* brackets for IPv6; no user names, spaces or escapes: they'd be signed differently from what
+     * is sent */
+    return *host &&
+           strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]") ==
+               strlen(host);
 }
 
 static const char *without_port(const char *host, Arena *arena)

@@ -1,7 +1,9 @@
-/* http.h - one HTTP exchange at a time over libcurl: TLS verified, bounded answer, ends at once on a stop.
+/* http.h - one HTTP exchange at a time over libcurl: TLS verified, bounded answer, ends at once on
+ * a stop.
  *
- * An Http holds one easy handle and its connections and belongs to one thread. Redirects are not followed (a signed
- * request must not go elsewhere). Errors are ERR_AWS; `transient` when the network failed, not when TLS or the URL is wrong.
+ * An Http holds one easy handle and its connections and belongs to one thread. Redirects are not
+ * followed (a signed request must not go elsewhere). Errors are ERR_AWS; `transient` when the
+ * network failed, not when TLS or the URL is wrong.
  */
 #ifndef AWS_HTTP_H
 #define AWS_HTTP_H
@@ -29,7 +31,8 @@ typedef struct HttpRequest {
     unsigned connect_ms; /* 0: 10 s */
     unsigned timeout_ms; /* of the whole exchange; 0: 60 s */
     bool direct;         /* never through a proxy: link-local addresses */
-    bool once;           /* on a connection of its own: libcurl silently sends again when a kept one turns out dead */
+    bool once; /* on a connection of its own: libcurl silently sends again when a kept one turns out
+                  dead */
 } HttpRequest;
 
 typedef struct HttpAnswer {
@@ -60,12 +63,13 @@ bool http_pause(Http *http, unsigned ms);
 /* The value, trimmed; at NULL when there is none. Names are compared without case. */
 Span http_header(const HttpAnswer *answer, const char *name);
 
-/* Parts of an absolute http(s) URL; false when it isn't one. Host with port, without the scheme's own port. */
+/* Parts of an absolute http(s) URL; false when it isn't one. Host with port, without the scheme's
+ * own port. */
 typedef struct HttpUrl {
     bool tls;
-    const char *host; /* as it belongs into the Host header */
-    const char *name; /* without port and brackets */
-    const char *path; /* "/" when there is none; without the query */
+    const char *host;  /* as it belongs into the Host header */
+    const char *name;  /* without port and brackets */
+    const char *path;  /* "/" when there is none; without the query */
     const char *query; /* without "?"; "" when there is none */
 } HttpUrl;
 

@@ -4,10 +4,11 @@ bool awsjson_parse(Span text, json_t **object, Err *err)
 {
     json_error_t why;
 
-    *object = json_loadb(text.len ? (const char *)text.at : "", text.len, JSON_REJECT_DUPLICATES, &why);
+    *object =
+        json_loadb(text.len ? (const char *)text.at : "", text.len, JSON_REJECT_DUPLICATES, &why);
     if (!*object)
-        return err_fail(err, ERR_PROTOCOL, "an answer isn't JSON: %s in line %d, column %d", why.text, why.line,
-                        why.column);
+        return err_fail(err, ERR_PROTOCOL, "an answer isn't JSON: %s in line %d, column %d",
+                        why.text, why.line, why.column);
     if (json_is_object(*object))
         return true;
     json_decref(*object);

@@ -17,7 +17,8 @@ static inline void awsjson_drop(json_t **json)
 
 /* An object; ERR_PROTOCOL when the text is anything else. */
 MUST_USE bool awsjson_parse(Span text, json_t **object, Err *err);
-const char *awsjson_text(const json_t *object, const char *key, Arena *arena); /* NULL: not there, or no text */
+const char *awsjson_text(const json_t *object, const char *key,
+                         Arena *arena); /* NULL: not there, or no text */
 AwsBool awsjson_bool(const json_t *object, const char *key);
 AwsNum awsjson_num(const json_t *object, const char *key);
 

@@ -49,7 +49,8 @@ static bool split(const char *command, Arena *arena, char *words[MOST_WORDS], Er
 
     while ((word = next_word(&command, arena, &open))) {
         if (count == MOST_WORDS - 1)
-            return err_fail(err, ERR_CONFIG, "credential_process has more than %d words", MOST_WORDS - 1);
+            return err_fail(err, ERR_CONFIG, "credential_process has more than %d words",
+                            MOST_WORDS - 1);
         words[count++] = word;
     }
     words[count] = NULL;
@@ -107,7 +108,8 @@ static bool read_all(int fd, uint64_t deadline, const Stop *stop, Buf *out, Err 
             return err_fail(err, ERR_AWS, "the credential_process didn't end in time");
         room = buf_reserve(out, 4096);
         if (!room)
-            return err_fail(err, ERR_AWS, "the credential_process prints more than %zu bytes", out->most);
+            return err_fail(err, ERR_AWS, "the credential_process prints more than %zu bytes",
+                            out->most);
         got = read(fd, room, 4096);
         if (got < 0 && errno != EINTR)
             return err_errno(err, ERR_SYSTEM, "reading from the credential_process");

@@ -1,6 +1,6 @@
-/* The format, as the AWS command line reads it: [default], [profile x] and [services x] in config, [x] in
- * credentials; "key = value"; a line that starts with a blank continues the key above it, and is "sub = value" when
- * that key had no value. Comments are whole lines. */
+/* The format, as the AWS command line reads it: [default], [profile x] and [services x] in config,
+ * [x] in credentials; "key = value"; a line that starts with a blank continues the key above it,
+ * and is "sub = value" when that key had no value. Comments are whole lines. */
 #include "aws/profile.h"
 
 #include <ctype.h>
@@ -87,7 +87,8 @@ static bool on_section(Parse *parse, char *line, Err *err)
     char *title;
 
     if (!close)
-        return err_fail(err, ERR_CONFIG, "%s:%u: a section without its \"]\"", parse->path, parse->line);
+        return err_fail(err, ERR_CONFIG, "%s:%u: a section without its \"]\"", parse->path,
+                        parse->line);
     *close = '\0';
     title = strip(line + 1);
     parse->kind = NULL;
@@ -130,11 +131,13 @@ static bool on_setting(Parse *parse, char *line, bool indented, Err *err)
     char *value;
 
     if (parse->before_first)
-        return err_fail(err, ERR_CONFIG, "%s:%u: a setting before the first section", parse->path, parse->line);
+        return err_fail(err, ERR_CONFIG, "%s:%u: a setting before the first section", parse->path,
+                        parse->line);
     if (indented && parse->parent && !parse->nests)
         return true; /* more of a value that spans lines; none that we read does */
     if (!equal)
-        return err_fail(err, ERR_CONFIG, "%s:%u: neither a section nor \"key = value\"", parse->path, parse->line);
+        return err_fail(err, ERR_CONFIG, "%s:%u: neither a section nor \"key = value\"",
+                        parse->path, parse->line);
     *equal = '\0';
     key = strip(line);
     value = strip(equal + 1);
@@ -176,7 +179,8 @@ static bool read_lines(Parse *parse, FILE *file, Err *err)
         parse->line++;
         total += len;
         if (total > MOST_FILE || (len == MOST_LINE - 1 && line[len - 1] != '\n'))
-            ok = err_fail(err, ERR_CONFIG, "%s:%u: too long for an AWS settings file", parse->path, parse->line);
+            ok = err_fail(err, ERR_CONFIG, "%s:%u: too long for an AWS settings file", parse->path,
+                          parse->line);
         else
             ok = on_line(parse, line, err);
     }
@@ -189,7 +193,8 @@ static bool read_lines(Parse *parse, FILE *file, Err *err)
 
 static bool load_file(Profiles *profiles, ProfileFile which, Err *err)
 {
-    Parse parse = {.into = profiles, .file = which, .path = profiles->paths[which], .before_first = true};
+    Parse parse = {
+        .into = profiles, .file = which, .path = profiles->paths[which], .before_first = true};
     FILE *file = fopen(parse.path, "re");
     bool ok;
 
@@ -263,12 +268,12 @@ void profiles_free(Profiles *profiles)
     free(profiles);
 }
 
-const char *profiles_get(const Profiles *profiles, ProfileFile file, const char *kind, const char *name,
-                         const char *key)
+const char *profiles_get(const Profiles *profiles, ProfileFile file, const char *kind,
+                         const char *name, const char *key)
 {
     for (const Setting *setting = profiles->settings; setting; setting = setting->next)
-        if (setting->file == file && strcmp(setting->kind, kind) == 0 && strcmp(setting->name, name) == 0 &&
-            strcmp(setting->key, key) == 0)
+        if (setting->file == file && strcmp(setting->kind, kind) == 0 &&
+            strcmp(setting->name, name) == 0 && strcmp(setting->key, key) == 0)
             return *setting->value ? setting->value : NULL;
     return NULL;
 }

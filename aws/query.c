@@ -54,7 +54,8 @@ void query_names(Query *query, const char *spelling, AwsNames names)
     }
 }
 
-static void put_pair(Query *query, const char *spelling, size_t number, const char *part, const char *value)
+static void put_pair(Query *query, const char *spelling, size_t number, const char *part,
+                     const char *value)
 {
     char name[128];
 
@@ -62,7 +63,8 @@ static void put_pair(Query *query, const char *spelling, size_t number, const ch
     query_str(query, name, value);
 }
 
-void query_pairs(Query *query, const char *spelling, const char *key, const char *value, AwsTags pairs)
+void query_pairs(Query *query, const char *spelling, const char *key, const char *value,
+                 AwsTags pairs)
 {
     for (size_t i = 0; i < pairs.count; i++) {
         put_pair(query, spelling, i + 1, key, pairs.at[i].key);
@@ -75,7 +77,8 @@ void query_tags(Query *query, AwsTags tags, const char *run)
     size_t number = 0;
 
     for (size_t i = 0; i < tags.count; i++) {
-        if (strncmp(tags.at[i].key, "aws:", 4) == 0 || (run && strcmp(tags.at[i].key, AWS_RUN_TAG) == 0))
+        if (strncmp(tags.at[i].key, "aws:", 4) == 0 ||
+            (run && strcmp(tags.at[i].key, AWS_RUN_TAG) == 0))
             continue;
         put_pair(query, "Tags.Tag", ++number, "Key", tags.at[i].key);
         put_pair(query, "Tags.Tag", number, "Value", tags.at[i].value);

@@ -1,7 +1,7 @@
 /* query.h - the body of an AWS Query request: Action=…&Version=…&Name=value.
  *
- * What is NULL, unset or empty as a list isn't sent. Lists take the whole spelling up to the number, because RDS mixes
- * styles: "VpcSecurityGroupIds.VpcSecurityGroupId", "TagKeys.member".
+ * What is NULL, unset or empty as a list isn't sent. Lists take the whole spelling up to the
+ * number, because RDS mixes styles: "VpcSecurityGroupIds.VpcSecurityGroupId", "TagKeys.member".
  */
 #ifndef AWS_QUERY_H
 #define AWS_QUERY_H
@@ -22,9 +22,10 @@ void query_num(Query *query, const char *name, AwsNum value);
 void query_bool(Query *query, const char *name, AwsBool value);
 void query_names(Query *query, const char *spelling, AwsNames names);
 /* spelling.N.key and spelling.N.value, e.g. "Tags.Tag", "Key", "Value". */
-void query_pairs(Query *query, const char *spelling, const char *key, const char *value, AwsTags pairs);
-/* Tags.Tag.N without those that AWS reserves ("aws:…"), which no request may carry; `run` (may be NULL) becomes
- * the run tag and replaces one that an earlier run left. */
+void query_pairs(Query *query, const char *spelling, const char *key, const char *value,
+                 AwsTags pairs);
+/* Tags.Tag.N without those that AWS reserves ("aws:…"), which no request may carry; `run` (may be
+ * NULL) becomes the run tag and replaces one that an earlier run left. */
 void query_tags(Query *query, AwsTags tags, const char *run);
 
 #endif

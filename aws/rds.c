@@ -11,8 +11,8 @@ void rds_query_init(Query *query, const char *operation)
     query_init(query, operation, aws_service_rds.version);
 }
 
-static bool read_page(Aws *aws, const RdsDescribe *what, const char *marker, Arena *arena, const XmlNode **result,
-                      Err *err)
+static bool read_page(Aws *aws, const RdsDescribe *what, const char *marker, Arena *arena,
+                      const XmlNode **result, Err *err)
 {
     AUTO_QUERY query;
 
@@ -70,7 +70,8 @@ bool rds_do(Aws *aws, const char *operation, const Query *query, Err *err)
 }
 
 /* Ours although the call failed: an answer was lost, or this is the second time after a crash. */
-static bool take_ours(Aws *aws, const RdsMake *make, Arena *arena, const XmlNode **node, const Err *failure)
+static bool take_ours(Aws *aws, const RdsMake *make, Arena *arena, const XmlNode **node,
+                      const Err *failure)
 {
     AwsTags tags = {.count = 0};
     Err why = ERR_INIT;
@@ -91,7 +92,8 @@ bool rds_make(Aws *aws, const RdsMake *make, Arena *arena, const XmlNode **node,
 
     if (aws_query(aws, &aws_service_rds, make->operation, make->query, arena, &result, err)) {
         *node = xml_at(result, make->result);
-        return *node || err_fail(err, ERR_PROTOCOL, "RDS %s: the answer has no %s", make->operation, make->result);
+        return *node || err_fail(err, ERR_PROTOCOL, "RDS %s: the answer has no %s", make->operation,
+                                 make->result);
     }
     lost = aws_was_ambiguous(aws) && err->kind != ERR_STOPPED;
     if (!lost && !aws_code_is(err, make->exists))

@@ -1,7 +1,7 @@
 #include "aws/rds_impl.h"
 #include "engine/base/log.h"
 
-#define GROUP_GONE "DBParameterGroupNotFound DBParameterGroupNotFoundFault"
+#define GROUP_GONE        "DBParameterGroupNotFound DBParameterGroupNotFoundFault"
 #define PARAMETERS_A_CALL 20
 
 static void read_group(const XmlNode *node, RdsParameterGroup *out)
@@ -12,10 +12,12 @@ static void read_group(const XmlNode *node, RdsParameterGroup *out)
                                .arn = xml_text(node, "DBParameterGroupArn")};
 }
 
-bool rds_find_parameter_group(Aws *aws, const char *name, Arena *arena, RdsParameterGroup **found, Err *err)
+bool rds_find_parameter_group(Aws *aws, const char *name, Arena *arena, RdsParameterGroup **found,
+                              Err *err)
 {
     AwsTag param = {"DBParameterGroupName", name};
-    RdsDescribe what = {"DescribeDBParameterGroups", {&param, 1}, "DBParameterGroups", "DBParameterGroup"};
+    RdsDescribe what = {
+        "DescribeDBParameterGroups", {&param, 1}, "DBParameterGroups", "DBParameterGroup"};
     RdsNodes nodes;
 
     *found = NULL;
@@ -32,10 +34,12 @@ bool rds_find_parameter_group(Aws *aws, const char *name, Arena *arena, RdsParam
     return true;
 }
 
-static bool find_node(Aws *aws, const char *name, Arena *arena, const XmlNode **node, AwsTags *tags, Err *err)
+static bool find_node(Aws *aws, const char *name, Arena *arena, const XmlNode **node, AwsTags *tags,
+                      Err *err)
 {
     AwsTag param = {"DBParameterGroupName", name};
-    RdsDescribe what = {"DescribeDBParameterGroups", {&param, 1}, "DBParameterGroups", "DBParameterGroup"};
+    RdsDescribe what = {
+        "DescribeDBParameterGroups", {&param, 1}, "DBParameterGroups", "DBParameterGroup"};
     RdsNodes nodes;
     const char *arn;
 
@@ -75,7 +79,9 @@ static const char *apply_method(const RdsParameter *parameter)
 {
     if (parameter->apply_method)
         return parameter->apply_method;
-    return parameter->apply_type && strcmp(parameter->apply_type, "dynamic") == 0 ? "immediate" : "pending-reboot";
+    return parameter->apply_type && strcmp(parameter->apply_type, "dynamic") == 0
+               ? "immediate"
+               : "pending-reboot";
 }
 
 static void put_parameter(Query *query, size_t number, const char *part, const char *value)
@@ -103,7 +109,8 @@ static bool modify_some(Aws *aws, const char *name, const RdsParameter *at, size
 bool rds_modify_parameter_group(Aws *aws, const char *name, RdsParameters parameters, Err *err)
 {
     for (size_t done = 0; done < parameters.count; done += PARAMETERS_A_CALL)
-        if (!modify_some(aws, name, parameters.at + done, size_min(parameters.count - done, PARAMETERS_A_CALL), err))
+        if (!modify_some(aws, name, parameters.at + done,
+                         size_min(parameters.count - done, PARAMETERS_A_CALL), err))
             return false;
     return true;
 }
@@ -122,7 +129,8 @@ bool rds_delete_parameter_group(Aws *aws, const char *name, Err *err)
     return true;
 }
 
-bool rds_list_parameters(Aws *aws, const char *group, const char *source, Arena *arena, RdsParameters *all, Err *err)
+bool rds_list_parameters(Aws *aws, const char *group, const char *source, Arena *arena,
+                         RdsParameters *all, Err *err)
 {
     AwsTag params[] = {{"DBParameterGroupName", group}, {"Source", source}};
     RdsDescribe what = {"DescribeDBParameters", {params, 2}, "Parameters", "Parameter"};
@@ -135,14 +143,15 @@ bool rds_list_parameters(Aws *aws, const char *group, const char *source, Arena 
     for (size_t i = 0; i < nodes.count; i++) {
         const XmlNode *node = nodes.at[i];
 
-        all->at[i] = (RdsParameter){.name = xml_text(node, "ParameterName") ? xml_text(node, "ParameterName") : "",
-                                    .value = xml_text(node, "ParameterValue"),
-                                    .source = xml_text(node, "Source"),
-                                    .apply_type = xml_text(node, "ApplyType"),
-                                    .apply_method = xml_text(node, "ApplyMethod"),
-                                    .data_type = xml_text(node, "DataType"),
-                                    .allowed = xml_text(node, "AllowedValues"),
-                                    .modifiable = xml_bool(node, "IsModifiable")};
+        all->at[i] = (RdsParameter){
+            .name = xml_text(node, "ParameterName") ? xml_text(node, "ParameterName") : "",
+            .value = xml_text(node, "ParameterValue"),
+            .source = xml_text(node, "Source"),
+            .apply_type = xml_text(node, "ApplyType"),
+            .apply_method = xml_text(node, "ApplyMethod"),
+            .data_type = xml_text(node, "DataType"),
+            .allowed = xml_text(node, "AllowedValues"),
+            .modifiable = xml_bool(node, "IsModifiable")};
     }
     return true;
 }

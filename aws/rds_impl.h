@@ -18,7 +18,8 @@ typedef struct RdsDescribe {
     const char *element; /* "DBInstance" */
 } RdsDescribe;
 
-MUST_USE bool rds_describe(Aws *aws, const RdsDescribe *what, Arena *arena, RdsNodes *out, Err *err);
+MUST_USE bool rds_describe(Aws *aws, const RdsDescribe *what, Arena *arena, RdsNodes *out,
+                           Err *err);
 
 /* A call that makes something under a name we chose, and how to find out whether it is there. */
 typedef struct RdsMake {
@@ -26,7 +27,8 @@ typedef struct RdsMake {
     const Query *query;
     const char *exists; /* the code that says the name is taken */
     /* What is there under that name: *node NULL when nothing is. */
-    bool (*find)(Aws *aws, const char *name, Arena *arena, const XmlNode **node, AwsTags *tags, Err *err);
+    bool (*find)(Aws *aws, const char *name, Arena *arena, const XmlNode **node, AwsTags *tags,
+                 Err *err);
     const char *name;
     const char *result; /* the element of the answer that describes it: "DBSnapshot" */
 } RdsMake;

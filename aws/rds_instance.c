@@ -5,7 +5,7 @@
 
 #define INSTANCE_GONE "DBInstanceNotFound DBInstanceNotFoundFault"
 #define INSTANCE_BUSY "InvalidDBInstanceState InvalidDBInstanceStateFault"
-#define RENAME_LOOKS 20
+#define RENAME_LOOKS  20
 
 /* Reading ------------------------------------------------------------------------------------ */
 
@@ -16,8 +16,8 @@ static const char *text_or_null(const XmlNode *node, const char *path)
     return text && *text ? text : NULL;
 }
 
-static RdsGroups read_groups(const XmlNode *list, const char *element, const char *name, const char *status,
-                             Arena *arena)
+static RdsGroups read_groups(const XmlNode *list, const char *element, const char *name,
+                             const char *status, Arena *arena)
 {
     RdsGroups groups = {.at = arena_array(arena, RdsGroupStatus, xml_count(list, element) + 1)};
 
@@ -30,7 +30,8 @@ static RdsRoles read_roles(const XmlNode *list, Arena *arena)
 {
     RdsRoles roles = {.at = arena_array(arena, RdsRole, xml_count(list, "DBInstanceRole") + 1)};
 
-    for (const XmlNode *node = xml_first(list, "DBInstanceRole"); node; node = xml_next(node, "DBInstanceRole")) {
+    for (const XmlNode *node = xml_first(list, "DBInstanceRole"); node;
+         node = xml_next(node, "DBInstanceRole")) {
         const char *feature = xml_text(node, "FeatureName");
 
         roles.at[roles.count++] =
@@ -41,16 +42,19 @@ static RdsRoles read_roles(const XmlNode *list, Arena *arena)
 
 static RdsDomains read_domains(const XmlNode *list, Arena *arena)
 {
-    RdsDomains domains = {.at = arena_array(arena, RdsDomain, xml_count(list, "DomainMembership") + 1)};
+    RdsDomains domains = {
+        .at = arena_array(arena, RdsDomain, xml_count(list, "DomainMembership") + 1)};
 
-    for (const XmlNode *node = xml_first(list, "DomainMembership"); node; node = xml_next(node, "DomainMembership"))
-        domains.at[domains.count++] = (RdsDomain){.domain = text_or_null(node, "Domain"),
-                                                  .status = text_or_null(node, "Status"),
-                                                  .fqdn = text_or_null(node, "FQDN"),
-                                                  .iam_role = text_or_null(node, "IAMRoleName"),
-                                                  .ou = text_or_null(node, "OU"),
-                                                  .auth_secret_arn = text_or_null(node, "AuthSecretArn"),
-                                                  .dns_ips = xml_names(node, "DnsIps", "member", arena)};
+    for (const XmlNode *node = xml_first(list, "DomainMembership"); node;
+         node = xml_next(node, "DomainMembership"))
+        domains.at[domains.count++] =
+            (RdsDomain){.domain = text_or_null(node, "Domain"),
+                        .status = text_or_null(node, "Status"),
+                        .fqdn = text_or_null(node, "FQDN"),
+                        .iam_role = text_or_null(node, "IAMRoleName"),
+                        .ou = text_or_null(node, "OU"),
+                        .auth_secret_arn = text_or_null(node, "AuthSecretArn"),
+                        .dns_ips = xml_names(node, "DnsIps", "member", arena)};
     return domains;
 }
 
@@ -58,9 +62,11 @@ static AwsTags read_features(const XmlNode *list, Arena *arena)
 {
     AwsTags features = {.at = arena_array(arena, AwsTag, xml_count(list, "ProcessorFeature") + 1)};
 
-    for (const XmlNode *node = xml_first(list, "ProcessorFeature"); node; node = xml_next(node, "ProcessorFeature"))
+    for (const XmlNode *node = xml_first(list, "ProcessorFeature"); node;
+         node = xml_next(node, "ProcessorFeature"))
         if (xml_text(node, "Name") && xml_text(node, "Value"))
-            features.at[features.count++] = (AwsTag){xml_text(node, "Name"), xml_text(node, "Value")};
+            features.at[features.count++] =
+                (AwsTag){xml_text(node, "Name"), xml_text(node, "Value")};
     return features;
 }
 
@@ -79,7 +85,10 @@ static const struct {
     const char *path;
     size_t offset;
 } texts[] = {
-#define TEXT(path, field) {path, offsetof(RdsInstance, field)}
+#define TEXT(path, field)                  \
+    {                                      \
+        path, offsetof(RdsInstance, field) \
+    }
     TEXT("DBInstanceIdentifier", name),
     TEXT("DBInstanceArn", arn),
     TEXT("DbiResourceId", resource_id),
@@ -128,7 +137,10 @@ static const struct {
     const char *path;
     size_t offset;
 } numbers[] = {
-#define NUMBER(path, field) {path, offsetof(RdsInstance, field)}
+#define NUMBER(path, field)                \
+    {                                      \
+        path, offsetof(RdsInstance, field) \
+    }
     NUMBER("AllocatedStorage", allocated_storage),
     NUMBER("MaxAllocatedStorage", max_allocated_storage),
     NUMBER("Iops", iops),
@@ -145,7 +157,10 @@ static const struct {
     const char *path;
     size_t offset;
 } flags[] = {
-#define FLAG(path, field) {path, offsetof(RdsInstance, field)}
+#define FLAG(path, field)                  \
+    {                                      \
+        path, offsetof(RdsInstance, field) \
+    }
     FLAG("MultiAZ", multi_az),
     FLAG("PubliclyAccessible", publicly_accessible),
     FLAG("StorageEncrypted", storage_encrypted),
@@ -185,24 +200,29 @@ void rds_read_instance(const XmlNode *node, Arena *arena, RdsInstance *out)
     *out = (RdsInstance){.name = NULL};
     read_plain(node, out);
     out->port = (int)aws_num_or(xml_num(node, "Endpoint/Port"), 0);
-    out->parameter_groups = read_groups(xml_at(node, "DBParameterGroups"), "DBParameterGroup", "DBParameterGroupName",
-                                        "ParameterApplyStatus", arena);
-    out->option_groups = read_groups(xml_at(node, "OptionGroupMemberships"), "OptionGroupMembership",
-                                     "OptionGroupName", "Status", arena);
-    out->security_groups = read_groups(xml_at(node, "VpcSecurityGroups"), "VpcSecurityGroupMembership",
-                                       "VpcSecurityGroupId", "Status", arena);
+    out->parameter_groups = read_groups(xml_at(node, "DBParameterGroups"), "DBParameterGroup",
+                                        "DBParameterGroupName", "ParameterApplyStatus", arena);
+    out->option_groups = read_groups(xml_at(node, "OptionGroupMemberships"),
+                                     "OptionGroupMembership", "OptionGroupName", "Status", arena);
+    out->security_groups =
+        read_groups(xml_at(node, "VpcSecurityGroups"), "VpcSecurityGroupMembership",
+                    "VpcSecurityGroupId", "Status", arena);
     out->log_exports = xml_names(node, "EnabledCloudwatchLogsExports", "member", arena);
     out->roles = read_roles(xml_at(node, "AssociatedRoles"), arena);
     out->domains = read_domains(xml_at(node, "DomainMemberships"), arena);
     out->processor_features = read_features(xml_at(node, "ProcessorFeatures"), arena);
     out->tags = rds_read_tags(xml_at(node, "TagList"), arena);
     out->pending = child_names(xml_at(node, "PendingModifiedValues"), arena);
-    out->replicas = xml_names(node, "ReadReplicaDBInstanceIdentifiers", "ReadReplicaDBInstanceIdentifier", arena);
-    out->replica_clusters = xml_names(node, "ReadReplicaDBClusterIdentifiers", "ReadReplicaDBClusterIdentifier", arena);
-    out->backup_replications.at = arena_array(
-        arena, const char *, xml_count(xml_at(node, "DBInstanceAutomatedBackupsReplications"), NULL) + 1);
-    for (const XmlNode *one = xml_first(xml_at(node, "DBInstanceAutomatedBackupsReplications"), NULL); one;
-         one = xml_next(one, NULL))
+    out->replicas = xml_names(node, "ReadReplicaDBInstanceIdentifiers",
+                              "ReadReplicaDBInstanceIdentifier", arena);
+    out->replica_clusters =
+        xml_names(node, "ReadReplicaDBClusterIdentifiers", "ReadReplicaDBClusterIdentifier", arena);
+    out->backup_replications.at =
+        arena_array(arena, const char *,
+                    xml_count(xml_at(node, "DBInstanceAutomatedBackupsReplications"), NULL) + 1);
+    for (const XmlNode *one =
+             xml_first(xml_at(node, "DBInstanceAutomatedBackupsReplications"), NULL);
+         one; one = xml_next(one, NULL))
         if (xml_text(one, "DBInstanceAutomatedBackupsArn"))
             out->backup_replications.at[out->backup_replications.count++] =
                 xml_text(one, "DBInstanceAutomatedBackupsArn");
@@ -210,7 +230,8 @@ void rds_read_instance(const XmlNode *node, Arena *arena, RdsInstance *out)
 
 /* Finding ------------------------------------------------------------------------------------ */
 
-static bool find_node(Aws *aws, const char *name, Arena *arena, const XmlNode **node, AwsTags *tags, Err *err)
+static bool find_node(Aws *aws, const char *name, Arena *arena, const XmlNode **node, AwsTags *tags,
+                      Err *err)
 {
     AwsTag param = {"DBInstanceIdentifier", name};
     RdsDescribe what = {"DescribeDBInstances", {&param, 1}, "DBInstances", "DBInstance"};
@@ -277,7 +298,8 @@ static void put_domain(Query *query, const RdsDomain *domain)
         return;
     query_str(query, "Domain", domain->domain);
     query_str(query, "DomainIAMRoleName", domain->iam_role);
-    query_str(query, "DomainFqdn", domain->ou ? domain->fqdn : NULL); /* with a self-managed directory only */
+    query_str(query, "DomainFqdn",
+              domain->ou ? domain->fqdn : NULL); /* with a self-managed directory only */
     query_str(query, "DomainOu", domain->ou);
     query_str(query, "DomainAuthSecretArn", domain->auth_secret_arn);
     query_names(query, "DomainDnsIps.member", domain->dns_ips);
@@ -306,7 +328,8 @@ static void put_restore(Query *query, const RdsRestore *how, const char *run)
     query_bool(query, "CopyTagsToSnapshot", how->copy_tags_to_snapshot);
     query_bool(query, "EnableIAMDatabaseAuthentication", how->iam_auth);
     query_names(query, "EnableCloudwatchLogsExports.member", how->log_exports);
-    query_pairs(query, "ProcessorFeatures.ProcessorFeature", "Name", "Value", how->processor_features);
+    query_pairs(query, "ProcessorFeatures.ProcessorFeature", "Name", "Value",
+                how->processor_features);
     query_bool(query, "UseDefaultProcessorFeatures", how->default_processor_features);
     query_bool(query, "DeletionProtection", how->deletion_protection);
     query_bool(query, "EnableCustomerOwnedIp", how->customer_owned_ip);
@@ -323,7 +346,8 @@ static void put_restore(Query *query, const RdsRestore *how, const char *run)
     query_tags(query, how->tags, run);
 }
 
-bool rds_restore_instance(Aws *aws, const RdsRestore *restore, Arena *arena, RdsInstance **made, Err *err)
+bool rds_restore_instance(Aws *aws, const RdsRestore *restore, Arena *arena, RdsInstance **made,
+                          Err *err)
 {
     const XmlNode *node;
     AUTO_QUERY query;
@@ -372,7 +396,8 @@ static bool is_type(const RdsInstance *instance, const char *type)
     return instance->storage_type && strcmp(instance->storage_type, type) == 0;
 }
 
-/* gp3 volumes below this size have fixed performance: RDS reports the figures and refuses them as parameters. */
+/* gp3 volumes below this size have fixed performance: RDS reports the figures and refuses them as
+ * parameters. */
 static bool takes_iops(const RdsInstance *instance)
 {
     bool oracle = instance->engine && strncmp(instance->engine, "oracle", 6) == 0;
@@ -395,16 +420,19 @@ static void restore_storage(const RdsInstance *from, RdsRestore *restore)
         restore->storage_throughput = from->storage_throughput;
 }
 
-void rds_restore_as(const RdsInstance *from, const char *name, const char *snapshot, Arena *arena, RdsRestore *restore)
+void rds_restore_as(const RdsInstance *from, const char *name, const char *snapshot, Arena *arena,
+                    RdsRestore *restore)
 {
-    bool dedicated = from->license_model && strcmp(from->license_model, "general-public-license") != 0 &&
+    bool dedicated = from->license_model &&
+                     strcmp(from->license_model, "general-public-license") != 0 &&
                      strcmp(from->license_model, "postgresql-license") != 0;
 
     *restore = (RdsRestore){.name = name,
                             .snapshot = snapshot,
                             .class_ = from->class_,
                             .subnet_group = from->subnet_group,
-                            .license_model = dedicated ? from->license_model : NULL, /* the others have no choice */
+                            .license_model = dedicated ? from->license_model
+                                                       : NULL, /* the others have no choice */
                             .option_group = own_option_group(from->option_groups),
                             .parameter_group = first_group(from->parameter_groups),
                             .network_type = from->network_type,
@@ -470,8 +498,10 @@ static void put_modify(Query *query, const RdsModify *how)
     query_num(query, "PerformanceInsightsRetentionPeriod", how->performance_retention);
     query_str(query, "DatabaseInsightsMode", how->insights_mode);
     query_names(query, "CloudwatchLogsExportConfiguration.EnableLogTypes.member", how->enable_logs);
-    query_names(query, "CloudwatchLogsExportConfiguration.DisableLogTypes.member", how->disable_logs);
-    query_pairs(query, "ProcessorFeatures.ProcessorFeature", "Name", "Value", how->processor_features);
+    query_names(query, "CloudwatchLogsExportConfiguration.DisableLogTypes.member",
+                how->disable_logs);
+    query_pairs(query, "ProcessorFeatures.ProcessorFeature", "Name", "Value",
+                how->processor_features);
     query_bool(query, "DeletionProtection", how->deletion_protection);
     query_bool(query, "EnableCustomerOwnedIp", how->customer_owned_ip);
     query_str(query, "NetworkType", how->network_type);
@@ -492,8 +522,8 @@ static bool modify_once(Aws *aws, const RdsModify *modify, Err *err)
     return rds_do(aws, "ModifyDBInstance", &query, err);
 }
 
-/* Once the answer of one attempt was lost, "it is busy" from the next probably means: with that very change. Asking again for a state
- * that is there does no harm, so wait and ask again. */
+/* Once the answer of one attempt was lost, "it is busy" from the next probably means: with that
+ * very change. Asking again for a state that is there does no harm, so wait and ask again. */
 bool rds_modify_instance(Aws *aws, const RdsModify *modify, Err *err)
 {
     if (modify_once(aws, modify, err))
@@ -501,7 +531,8 @@ bool rds_modify_instance(Aws *aws, const RdsModify *modify, Err *err)
     if (modify->new_name || !aws_was_ambiguous(aws) || !aws_code_is(err, INSTANCE_BUSY))
         return false;
     err_clear(err);
-    return rds_wait_instance(aws, modify->name, true, NULL, NULL, err) && modify_once(aws, modify, err);
+    return rds_wait_instance(aws, modify->name, true, NULL, NULL, err) &&
+           modify_once(aws, modify, err);
 }
 
 static bool same_text(const char *a, const char *b)
@@ -544,7 +575,8 @@ static AwsNames missing_names(AwsNames wanted, AwsNames there, Arena *arena)
     return missing;
 }
 
-static void modify_lists(const RdsInstance *from, const RdsInstance *made, Arena *arena, RdsModify *modify)
+static void modify_lists(const RdsInstance *from, const RdsInstance *made, Arena *arena,
+                         RdsModify *modify)
 {
     AwsNames wanted = group_names(from->security_groups, arena);
     AwsNames there = group_names(made->security_groups, arena);
@@ -560,9 +592,11 @@ static void modify_monitoring(const RdsInstance *from, const RdsInstance *made, 
     modify->monitoring_interval = other_num(from->monitoring_interval, made->monitoring_interval);
     if (modify->monitoring_interval.set && modify->monitoring_interval.value > 0)
         modify->monitoring_role = from->monitoring_role;
-    modify->performance_insights = other_bool(from->performance_insights, made->performance_insights);
+    modify->performance_insights =
+        other_bool(from->performance_insights, made->performance_insights);
     if (aws_is(from->performance_insights)) {
-        modify->performance_retention = other_num(from->performance_retention, made->performance_retention);
+        modify->performance_retention =
+            other_num(from->performance_retention, made->performance_retention);
         if (!aws_is(made->performance_insights)) /* it can't change once set */
             modify->performance_kms_key = from->performance_kms_key;
     }
@@ -571,7 +605,8 @@ static void modify_monitoring(const RdsInstance *from, const RdsInstance *made, 
 
 static void modify_storage(const RdsInstance *from, const RdsInstance *made, RdsModify *modify)
 {
-    modify->max_allocated_storage = other_num(from->max_allocated_storage, made->max_allocated_storage);
+    modify->max_allocated_storage =
+        other_num(from->max_allocated_storage, made->max_allocated_storage);
     if (!is_type(from, "standard"))
         modify->storage_type = other_text(from->storage_type, made->storage_type);
     if (!takes_iops(from))
@@ -597,13 +632,16 @@ static bool asks_for_something(const RdsModify *modify)
     return with.body.len != without.body.len;
 }
 
-bool rds_modify_as(const RdsInstance *from, const RdsInstance *made, Arena *arena, RdsModify *modify)
+bool rds_modify_as(const RdsInstance *from, const RdsInstance *made, Arena *arena,
+                   RdsModify *modify)
 {
     *modify = (RdsModify){
         .name = made->name,
         .class_ = other_text(from->class_, made->class_),
-        .parameter_group = other_text(first_group(from->parameter_groups), first_group(made->parameter_groups)),
-        .option_group = other_text(own_option_group(from->option_groups), first_group(made->option_groups)),
+        .parameter_group =
+            other_text(first_group(from->parameter_groups), first_group(made->parameter_groups)),
+        .option_group =
+            other_text(own_option_group(from->option_groups), first_group(made->option_groups)),
         .backup_retention = other_num(from->backup_retention, made->backup_retention),
         .backup_window = other_text(from->backup_window, made->backup_window),
         .maintenance_window = other_text(from->maintenance_window, made->maintenance_window),
@@ -612,7 +650,8 @@ bool rds_modify_as(const RdsInstance *from, const RdsInstance *made, Arena *aren
         .multi_az = other_bool(from->multi_az, made->multi_az),
         .publicly_accessible = other_bool(from->publicly_accessible, made->publicly_accessible),
         .auto_minor_upgrade = other_bool(from->auto_minor_upgrade, made->auto_minor_upgrade),
-        .copy_tags_to_snapshot = other_bool(from->copy_tags_to_snapshot, made->copy_tags_to_snapshot),
+        .copy_tags_to_snapshot =
+            other_bool(from->copy_tags_to_snapshot, made->copy_tags_to_snapshot),
         .iam_auth = other_bool(from->iam_auth, made->iam_auth),
         .deletion_protection = other_bool(from->deletion_protection, made->deletion_protection),
         .network_type = other_text(from->network_type, made->network_type)};
@@ -635,7 +674,8 @@ static bool has_status(Aws *aws, const char *name, const char *resource_id, cons
 
     arena_init(&arena, 4096);
     has = rds_find_instance(aws, name, &arena, &found, &why) && found &&
-          (!resource_id || same_text(found->resource_id, resource_id)) && (!status || same_text(found->status, status));
+          (!resource_id || same_text(found->resource_id, resource_id)) &&
+          (!status || same_text(found->status, status));
     arena_fini(&arena);
     return has;
 }
@@ -677,7 +717,8 @@ static bool rename_took(Rename *rename, bool lost, Err *err)
     return true;
 }
 
-bool rds_rename_instance(Aws *aws, const char *name, const char *new_name, const char *resource_id, Err *err)
+bool rds_rename_instance(Aws *aws, const char *name, const char *new_name, const char *resource_id,
+                         Err *err)
 {
     RdsModify modify = {.name = name, .new_name = new_name};
     Rename rename = {.aws = aws, .name = name, .new_name = new_name, .resource_id = resource_id};
@@ -700,7 +741,8 @@ bool rds_reboot_instance(Aws *aws, const char *name, Err *err)
     query_str(&query, "DBInstanceIdentifier", name);
     if (rds_do(aws, "RebootDBInstance", &query, err))
         return true;
-    if (!aws_was_ambiguous(aws) || !aws_code_is(err, INSTANCE_BUSY) || !has_status(aws, name, NULL, "rebooting"))
+    if (!aws_was_ambiguous(aws) || !aws_code_is(err, INSTANCE_BUSY) ||
+        !has_status(aws, name, NULL, "rebooting"))
         return false;
     err_clear(err);
     return true;
@@ -732,8 +774,8 @@ bool rds_delete_instance(Aws *aws, const char *name, RdsDelete how, Err *err)
     if (rds_do(aws, "DeleteDBInstance", &query, err))
         return true;
     if (aws_code_is(err, INSTANCE_GONE) ||
-        ((aws_was_ambiguous(aws) || aws_code_is(err, INSTANCE_BUSY)) &&
-         err->kind != ERR_STOPPED && is_going(aws, name))) {
+        ((aws_was_ambiguous(aws) || aws_code_is(err, INSTANCE_BUSY)) && err->kind != ERR_STOPPED &&
+         is_going(aws, name))) {
         err_clear(err);
         return true;
     }
@@ -750,7 +792,8 @@ static bool has_role(Aws *aws, const char *name, const char *role_arn, const cha
     arena_init(&arena, 4096);
     if (rds_find_instance(aws, name, &arena, &found, &why) && found)
         for (size_t i = 0; i < found->roles.count; i++)
-            has = has || (same_text(found->roles.at[i].arn, role_arn) && same_text(found->roles.at[i].feature, feature));
+            has = has || (same_text(found->roles.at[i].arn, role_arn) &&
+                          same_text(found->roles.at[i].feature, feature));
     arena_fini(&arena);
     return has;
 }
@@ -823,9 +866,11 @@ bool rds_status_is_failed(const char *status)
 typedef struct Watch {
     Aws *aws;
     const char *name;
-    const char *resource_id; /* only the thing with this one counts, and it may be missing meanwhile; NULL: any */
+    const char *resource_id; /* only the thing with this one counts, and it may be missing
+                                meanwhile; NULL: any */
     bool settled;
-    uint64_t settled_at; /* first of the looks in a row that found it settled; 0: the last one didn't */
+    uint64_t
+        settled_at; /* first of the looks in a row that found it settled; 0: the last one didn't */
 } Watch;
 
 #define MOST_SETTLE_MS 15000
@@ -861,7 +906,8 @@ static void judge(Watch *watch, const RdsInstance *instance, AwsProgress *progre
 {
     bool ready = watch->settled ? stays_settled(watch, instance) : is_usable(instance);
 
-    snprintf(progress->status, sizeof(progress->status), "%s", instance->status ? instance->status : "unknown");
+    snprintf(progress->status, sizeof(progress->status), "%s",
+             instance->status ? instance->status : "unknown");
     if (rds_status_is_failed(instance->status)) {
         progress->state = AWS_STATE_FAILED;
         return;
@@ -891,7 +937,8 @@ static bool look_instance(void *self, AwsProgress *progress, Err *err)
 
 static bool look_instance_gone(void *self, AwsProgress *progress, Err *err)
 {
-    static const char *const not_going[] = {"creating", "modifying", "rebooting", "resetting-master-credentials"};
+    static const char *const not_going[] = {"creating", "modifying", "rebooting",
+                                            "resetting-master-credentials"};
     Watch *watch = self;
     RdsInstance *found;
     Arena arena;
@@ -903,9 +950,9 @@ static bool look_instance_gone(void *self, AwsProgress *progress, Err *err)
         const char *status = found ? found->status : "deleted";
 
         snprintf(progress->status, sizeof(progress->status), "%s", status ? status : "unknown");
-        progress->state = !found                                                  ? AWS_STATE_READY
+        progress->state = !found                                               ? AWS_STATE_READY
                           : is_one_of(status, not_going, ARRAY_LEN(not_going)) ? AWS_STATE_FAILED
-                                                                                  : AWS_STATE_WAIT;
+                                                                               : AWS_STATE_WAIT;
     }
     arena_fini(&arena);
     return ok;
@@ -915,27 +962,31 @@ static bool wait_for(Watch *watch, bool (*look)(void *, AwsProgress *, Err *), c
                      AwsProgressFn *progress, void *self, Err *err)
 {
     char text[160];
-    AwsWait wait = {.what = text, .look = look, .self = watch, .progress = progress, .progress_self = self};
+    AwsWait wait = {
+        .what = text, .look = look, .self = watch, .progress = progress, .progress_self = self};
 
     snprintf(text, sizeof(text), "%s %s", what, watch->name);
     return aws_wait(watch->aws, &wait, err);
 }
 
-bool rds_wait_instance(Aws *aws, const char *name, bool settled, AwsProgressFn *progress, void *self, Err *err)
+bool rds_wait_instance(Aws *aws, const char *name, bool settled, AwsProgressFn *progress,
+                       void *self, Err *err)
 {
     Watch watch = {.aws = aws, .name = name, .settled = settled};
 
     return wait_for(&watch, look_instance, "instance", progress, self, err);
 }
 
-bool rds_wait_renamed(Aws *aws, const char *new_name, const char *resource_id, AwsProgressFn *progress, void *self, Err *err)
+bool rds_wait_renamed(Aws *aws, const char *new_name, const char *resource_id,
+                      AwsProgressFn *progress, void *self, Err *err)
 {
     Watch watch = {.aws = aws, .name = new_name, .settled = true, .resource_id = resource_id};
 
     return wait_for(&watch, look_instance, "the rename to", progress, self, err);
 }
 
-bool rds_wait_instance_gone(Aws *aws, const char *name, AwsProgressFn *progress, void *self, Err *err)
+bool rds_wait_instance_gone(Aws *aws, const char *name, AwsProgressFn *progress, void *self,
+                            Err *err)
 {
     Watch watch = {.aws = aws, .name = name};
 

@@ -1,6 +1,6 @@
 #include "aws/rds_impl.h"
 
-#define SNAPSHOT_GONE "DBSnapshotNotFound DBSnapshotNotFoundFault"
+#define SNAPSHOT_GONE   "DBSnapshotNotFound DBSnapshotNotFoundFault"
 #define SNAPSHOT_EXISTS "DBSnapshotAlreadyExists DBSnapshotAlreadyExistsFault"
 
 static const char *text_or_null(const XmlNode *node, const char *path)
@@ -40,7 +40,8 @@ static void read_snapshot(const XmlNode *node, Arena *arena, RdsSnapshot *out)
                          .tags = rds_read_tags(xml_at(node, "TagList"), arena)};
 }
 
-static bool find_node(Aws *aws, const char *name, Arena *arena, const XmlNode **node, AwsTags *tags, Err *err)
+static bool find_node(Aws *aws, const char *name, Arena *arena, const XmlNode **node, AwsTags *tags,
+                      Err *err)
 {
     AwsTag param = {"DBSnapshotIdentifier", name};
     RdsDescribe what = {"DescribeDBSnapshots", {&param, 1}, "DBSnapshots", "DBSnapshot"};
@@ -85,7 +86,8 @@ bool rds_get_snapshot(Aws *aws, const char *name, Arena *arena, RdsSnapshot **fo
     return *found || rds_not_found("snapshot", name, "DBSnapshotNotFound", err);
 }
 
-bool rds_list_snapshots(Aws *aws, const char *instance, const char *type, Arena *arena, RdsSnapshots *all, Err *err)
+bool rds_list_snapshots(Aws *aws, const char *instance, const char *type, Arena *arena,
+                        RdsSnapshots *all, Err *err)
 {
     AwsTag params[] = {{"DBInstanceIdentifier", instance}, {"SnapshotType", type}};
     RdsDescribe what = {"DescribeDBSnapshots", {params, 2}, "DBSnapshots", "DBSnapshot"};
@@ -100,8 +102,8 @@ bool rds_list_snapshots(Aws *aws, const char *instance, const char *type, Arena 
     return true;
 }
 
-static bool make_snapshot(Aws *aws, const char *operation, const Query *query, const char *name, Arena *arena,
-                          RdsSnapshot **made, Err *err)
+static bool make_snapshot(Aws *aws, const char *operation, const Query *query, const char *name,
+                          Arena *arena, RdsSnapshot **made, Err *err)
 {
     RdsMake make = {.operation = operation,
                     .query = query,
@@ -117,8 +119,8 @@ static bool make_snapshot(Aws *aws, const char *operation, const Query *query, c
     return true;
 }
 
-bool rds_create_snapshot(Aws *aws, const char *instance, const char *name, AwsTags tags, Arena *arena,
-                         RdsSnapshot **made, Err *err)
+bool rds_create_snapshot(Aws *aws, const char *instance, const char *name, AwsTags tags,
+                         Arena *arena, RdsSnapshot **made, Err *err)
 {
     AUTO_QUERY query;
 
@@ -135,7 +137,8 @@ bool rds_copy_snapshot(Aws *aws, const RdsCopy *copy, Arena *arena, RdsSnapshot 
 
     rds_query_init(&query, "CopyDBSnapshot");
     if (!copy->kms_key || !*copy->kms_key)
-        return err_fail(err, ERR_BUG, "copying snapshot %s without a key would keep the old one", copy->source);
+        return err_fail(err, ERR_BUG, "copying snapshot %s without a key would keep the old one",
+                        copy->source);
     query_str(&query, "SourceDBSnapshotIdentifier", copy->source);
     query_str(&query, "TargetDBSnapshotIdentifier", copy->name);
     query_str(&query, "KmsKeyId", copy->kms_key);
@@ -168,7 +171,8 @@ bool rds_delete_snapshot(Aws *aws, const char *name, Err *err)
     if (rds_do(aws, "DeleteDBSnapshot", &query, err))
         return true;
     if (!aws_code_is(err, SNAPSHOT_GONE) &&
-        !((aws_was_ambiguous(aws) || aws_code_is(err, "InvalidDBSnapshotState InvalidDBSnapshotStateFault")) &&
+        !((aws_was_ambiguous(aws) ||
+           aws_code_is(err, "InvalidDBSnapshotState InvalidDBSnapshotStateFault")) &&
           err->kind != ERR_STOPPED && is_going(aws, name)))
         return false;
     err_clear(err);
@@ -205,7 +209,8 @@ static bool look_snapshot(void *self, AwsProgress *progress, Err *err)
     arena_init(&arena, 4096);
     ok = rds_get_snapshot(watch->aws, watch->name, &arena, &found, err);
     if (ok) {
-        snprintf(progress->status, sizeof(progress->status), "%s", found->status ? found->status : "unknown");
+        snprintf(progress->status, sizeof(progress->status), "%s",
+                 found->status ? found->status : "unknown");
         progress->percent = (int)aws_num_or(found->percent, -1);
         progress->state = state_of(found->status);
     }
@@ -223,7 +228,8 @@ static bool look_snapshot_gone(void *self, AwsProgress *progress, Err *err)
     arena_init(&arena, 4096);
     ok = rds_find_snapshot(watch->aws, watch->name, &arena, &found, err);
     if (ok) {
-        snprintf(progress->status, sizeof(progress->status), "%s", found && found->status ? found->status : "deleted");
+        snprintf(progress->status, sizeof(progress->status), "%s",
+                 found && found->status ? found->status : "deleted");
         progress->state = found ? AWS_STATE_WAIT : AWS_STATE_READY;
     }
     arena_fini(&arena);
@@ -234,7 +240,8 @@ static bool wait_for(Watch *watch, bool (*look)(void *, AwsProgress *, Err *), c
                      AwsProgressFn *progress, void *self, Err *err)
 {
     char text[300];
-    AwsWait wait = {.what = text, .look = look, .self = watch, .progress = progress, .progress_self = self};
+    AwsWait wait = {
+        .what = text, .look = look, .self = watch, .progress = progress, .progress_self = self};
 
     snprintf(text, sizeof(text), "%s %s", what, watch->name);
     return aws_wait(watch->aws, &wait, err);
@@ -245,7 +252,9 @@ bool rds_wait_snapshot(Aws *aws, const char *name, AwsProgressFn *progress, void
     return wait_for(&(Watch){aws, name}, look_snapshot, "snapshot", progress, self, err);
 }
 
-bool rds_wait_snapshot_gone(Aws *aws, const char *name, AwsProgressFn *progress, void *self, Err *err)
+bool rds_wait_snapshot_gone(Aws *aws, const char *name, AwsProgressFn *progress, void *self,
+                            Err *err)
 {
-    return wait_for(&(Watch){aws, name}, look_snapshot_gone, "the end of snapshot", progress, self, err);
+    return wait_for(&(Watch){aws, name}, look_snapshot_gone, "the end of snapshot", progress, self,
+                    err);
 }

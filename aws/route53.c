@@ -5,9 +5,9 @@
 #include "aws/client_impl.h"
 #include "aws/sigv4.h"
 
-#define VERSION "/2013-04-01"
+#define VERSION    "/2013-04-01"
 #define MOST_PAGES 2000
-#define MOST_BODY KIB(256)
+#define MOST_BODY  KIB(256)
 
 /* Names ------------------------------------------------------------------------------------- */
 
@@ -25,7 +25,8 @@ static bool same_name(const char *a, const char *b)
     return len == bare_len(b) && strncasecmp(a, b, len) == 0;
 }
 
-/* Route 53 writes everything but letters, digits, - and _ as \ooo: "\052.example.com." is "*.example.com." */
+/* Route 53 writes everything but letters, digits, - and _ as \ooo: "\052.example.com." is
+ * "*.example.com." */
 static const char *plain_name(const char *name, Arena *arena)
 {
     char *out;
@@ -35,10 +36,11 @@ static const char *plain_name(const char *name, Arena *arena)
         return name;
     out = arena_alloc(arena, strlen(name) + 1);
     while (*name) {
-        bool escape = name[0] == '\\' && name[1] >= '0' && name[1] <= '3' && name[2] >= '0' && name[2] <= '7' &&
-                      name[3] >= '0' && name[3] <= '7';
+        bool escape = name[0] == '\\' && name[1] >= '0' && name[1] <= '3' && name[2] >= '0' &&
+                      name[2] <= '7' && name[3] >= '0' && name[3] <= '7';
 
-        out[len++] = escape ? (char)((name[1] - '0') * 64 + (name[2] - '0') * 8 + (name[3] - '0')) : *name;
+        out[len++] =
+            escape ? (char)((name[1] - '0') * 64 + (name[2] - '0') * 8 + (name[3] - '0')) : *name;
         name += escape ? 4 : 1;
     }
     out[len] = '\0';
@@ -61,8 +63,8 @@ static const char *encoded(const char *text, Arena *arena)
     return arena_str_of(arena, buf_span(&buf));
 }
 
-static bool rest(Aws *aws, const char *operation, const char *path, const char *query, const char *body, Arena *arena,
-                 const XmlNode **root, Err *err)
+static bool rest(Aws *aws, const char *operation, const char *path, const char *query,
+                 const char *body, Arena *arena, const XmlNode **root, Err *err)
 {
     return aws_rest(aws, &aws_service_route53, operation, path, query, body, arena, root, err);
 }
@@ -76,18 +78,20 @@ typedef struct Zones {
 
 static void add_zones(const XmlNode *list, Arena *arena, Zones *all)
 {
-    Route53Zone *at = arena_array(arena, Route53Zone, all->count + xml_count(list, "HostedZone") + 1);
+    Route53Zone *at =
+        arena_array(arena, Route53Zone, all->count + xml_count(list, "HostedZone") + 1);
 
     if (all->count)
         memcpy(at, all->at, all->count * sizeof(*at));
     all->at = at;
-    for (const XmlNode *node = xml_first(list, "HostedZone"); node; node = xml_next(node, "HostedZone")) {
+    for (const XmlNode *node = xml_first(list, "HostedZone"); node;
+         node = xml_next(node, "HostedZone")) {
         const char *id = bare_id(xml_text(node, "Id"));
         const char *name = plain_name(xml_text(node, "Name"), arena);
 
         if (id && name)
-            all->at[all->count++] =
-                (Route53Zone){.id = id, .name = name, .is_private = aws_is(xml_bool(node, "Config/PrivateZone"))};
+            all->at[all->count++] = (Route53Zone){
+                .id = id, .name = name, .is_private = aws_is(xml_bool(node, "Config/PrivateZone"))};
     }
 }
 
@@ -193,20 +197,22 @@ bool route53_zone_of(Aws *aws, const char *name, Arena *arena, Route53Zone *out,
     if (!list_zones(aws, arena, &zones, err))
         return false;
     for (size_t i = 0; i < zones.count; i++)
-        if (is_below(name, zones.at[i].name) && (!best || bare_len(zones.at[i].name) > bare_len(best)))
+        if (is_below(name, zones.at[i].name) &&
+            (!best || bare_len(zones.at[i].name) > bare_len(best)))
             best = zones.at[i].name;
     return best ? pick_zone(zones, best, out, err) : no_zone(name, err);
 }
 
 /* Records ----------------------------------------------------------------------------------- */
 
-/* Attributes that this file can write again. One that it doesn't know would be lost by an UPSERT, so it must be seen. */
+/* Attributes that this file can write again. One that it doesn't know would be lost by an UPSERT,
+ * so it must be seen. */
 static const char *unknown_attribute(const XmlNode *node)
 {
-    static const char *const known[] = {"Name",        "Type",          "SetIdentifier",   "Weight",
-                                        "Region",      "GeoLocation",   "Failover",        "MultiValueAnswer",
-                                        "TTL",         "ResourceRecords", "AliasTarget",   "HealthCheckId",
-                                        "TrafficPolicyInstanceId"};
+    static const char *const known[] = {
+        "Name",        "Type",          "SetIdentifier",          "Weight", "Region",
+        "GeoLocation", "Failover",      "MultiValueAnswer",       "TTL",    "ResourceRecords",
+        "AliasTarget", "HealthCheckId", "TrafficPolicyInstanceId"};
 
     for (const XmlNode *child = xml_first(node, NULL); child; child = xml_next(child, NULL)) {
         size_t i = 0;
@@ -221,9 +227,11 @@ static const char *unknown_attribute(const XmlNode *node)
 
 static AwsNames read_values(const XmlNode *list, Arena *arena)
 {
-    AwsNames values = {.at = arena_array(arena, const char *, xml_count(list, "ResourceRecord") + 1)};
+    AwsNames values = {.at =
+                           arena_array(arena, const char *, xml_count(list, "ResourceRecord") + 1)};
 
-    for (const XmlNode *node = xml_first(list, "ResourceRecord"); node; node = xml_next(node, "ResourceRecord"))
+    for (const XmlNode *node = xml_first(list, "ResourceRecord"); node;
+         node = xml_next(node, "ResourceRecord"))
         if (xml_text(node, "Value"))
             values.at[values.count++] = xml_text(node, "Value");
     return values;
@@ -253,15 +261,18 @@ static void read_record(const XmlNode *node, Arena *arena, Route53Record *out)
 
 static bool add_records(const XmlNode *list, Arena *arena, Route53Records *all, Err *err)
 {
-    Route53Record *at = arena_array(arena, Route53Record, all->count + xml_count(list, "ResourceRecordSet") + 1);
+    Route53Record *at =
+        arena_array(arena, Route53Record, all->count + xml_count(list, "ResourceRecordSet") + 1);
 
     if (all->count)
         memcpy(at, all->at, all->count * sizeof(*at));
     all->at = at;
-    for (const XmlNode *node = xml_first(list, "ResourceRecordSet"); node; node = xml_next(node, "ResourceRecordSet")) {
+    for (const XmlNode *node = xml_first(list, "ResourceRecordSet"); node;
+         node = xml_next(node, "ResourceRecordSet")) {
         read_record(node, arena, &all->at[all->count]);
         if (!all->at[all->count].name || !all->at[all->count].type)
-            return err_fail(err, ERR_PROTOCOL, "Route 53 ListResourceRecordSets: a record has no name or type");
+            return err_fail(err, ERR_PROTOCOL,
+                            "Route 53 ListResourceRecordSets: a record has no name or type");
         all->count++;
     }
     return true;
@@ -275,14 +286,16 @@ static const char *next_query(const XmlNode *root, Arena *arena)
 
     if (!aws_is(xml_bool(root, "IsTruncated")) || !name)
         return NULL;
-    return arena_printf(arena, "%s%s%sname=%s%s%s", set ? "identifier=" : "", set ? encoded(set, arena) : "", set ? "&" : "",
-                        encoded(name, arena), type ? "&type=" : "", type ? encoded(type, arena) : "");
+    return arena_printf(arena, "%s%s%sname=%s%s%s", set ? "identifier=" : "",
+                        set ? encoded(set, arena) : "", set ? "&" : "", encoded(name, arena),
+                        type ? "&type=" : "", type ? encoded(type, arena) : "");
 }
 
-static bool records_page(Aws *aws, const char *zone_id, const char *query, Arena *arena, Route53Records *all,
-                         const char **next, Err *err)
+static bool records_page(Aws *aws, const char *zone_id, const char *query, Arena *arena,
+                         Route53Records *all, const char **next, Err *err)
 {
-    const char *path = arena_printf(arena, VERSION "/hostedzone/%s/rrset", encoded(bare_id(zone_id), arena));
+    const char *path =
+        arena_printf(arena, VERSION "/hostedzone/%s/rrset", encoded(bare_id(zone_id), arena));
     const XmlNode *root;
 
     if (!rest(aws, "ListResourceRecordSets", path, query, NULL, arena, &root, err) ||
@@ -292,7 +305,8 @@ static bool records_page(Aws *aws, const char *zone_id, const char *query, Arena
     return true;
 }
 
-bool route53_list_records(Aws *aws, const char *zone_id, Arena *arena, Route53Records *all, Err *err)
+bool route53_list_records(Aws *aws, const char *zone_id, Arena *arena, Route53Records *all,
+                          Err *err)
 {
     const char *query = NULL;
 
@@ -303,7 +317,8 @@ bool route53_list_records(Aws *aws, const char *zone_id, Arena *arena, Route53Re
         if (!query)
             return true;
     }
-    return err_fail(err, ERR_PROTOCOL, "Route 53 ListResourceRecordSets: the pages don't come to an end");
+    return err_fail(err, ERR_PROTOCOL,
+                    "Route 53 ListResourceRecordSets: the pages don't come to an end");
 }
 
 static bool is_wanted(const Route53Record *record, const char *name, const char *type)
@@ -312,10 +327,11 @@ static bool is_wanted(const Route53Record *record, const char *name, const char 
 }
 
 /* Pages that start at the name and type, for as long as they hold it. */
-static bool list_matching(Aws *aws, const char *zone_id, const char *name, const char *type, Arena *arena,
-                          Route53Records *all, Err *err)
+static bool list_matching(Aws *aws, const char *zone_id, const char *name, const char *type,
+                          Arena *arena, Route53Records *all, Err *err)
 {
-    const char *query = arena_printf(arena, "name=%s&type=%s", encoded(name, arena), encoded(type, arena));
+    const char *query =
+        arena_printf(arena, "name=%s&type=%s", encoded(name, arena), encoded(type, arena));
 
     *all = (Route53Records){.count = 0};
     for (unsigned page = 0; query && page < MOST_PAGES; page++) {
@@ -327,8 +343,8 @@ static bool list_matching(Aws *aws, const char *zone_id, const char *name, const
     return true;
 }
 
-bool route53_find_record(Aws *aws, const char *zone_id, const char *name, const char *type, const char *set_id,
-                         Arena *arena, Route53Record **found, Err *err)
+bool route53_find_record(Aws *aws, const char *zone_id, const char *name, const char *type,
+                         const char *set_id, Arena *arena, Route53Record **found, Err *err)
 {
     Route53Records all;
     AUTO_BUF others;
@@ -349,7 +365,8 @@ bool route53_find_record(Aws *aws, const char *zone_id, const char *name, const 
     }
     if (*found || set_id || !others.len)
         return true;
-    err_fail(err, ERR_CONFIG, "%s %s is a set of records, not one: %s", name, type, buf_str(&others));
+    err_fail(err, ERR_CONFIG, "%s %s is a set of records, not one: %s", name, type,
+             buf_str(&others));
     return err_hint(err, "name the one to change by its set identifier");
 }
 
@@ -429,7 +446,8 @@ static void put_alias(Buf *xml, const Route53Record *record)
     buf_puts(xml, "<AliasTarget>");
     put_element(xml, "HostedZoneId", record->alias_zone);
     put_element(xml, "DNSName", record->alias_name);
-    put_flag(xml, "EvaluateTargetHealth", record->alias_health == AWS_UNSET ? AWS_FALSE : record->alias_health);
+    put_flag(xml, "EvaluateTargetHealth",
+             record->alias_health == AWS_UNSET ? AWS_FALSE : record->alias_health);
     buf_puts(xml, "</AliasTarget>");
 }
 
@@ -453,20 +471,23 @@ static void put_record(Buf *xml, const Route53Record *record)
     buf_puts(xml, "</ResourceRecordSet>");
 }
 
-bool route53_upsert(Aws *aws, const char *zone_id, const Route53Record *record, const char *comment, Arena *arena,
-                    const char **change, Err *err)
+bool route53_upsert(Aws *aws, const char *zone_id, const Route53Record *record, const char *comment,
+                    Arena *arena, const char **change, Err *err)
 {
-    const char *path = arena_printf(arena, VERSION "/hostedzone/%s/rrset/", encoded(bare_id(zone_id), arena));
+    const char *path =
+        arena_printf(arena, VERSION "/hostedzone/%s/rrset/", encoded(bare_id(zone_id), arena));
     const XmlNode *root;
     AUTO_BUF xml;
 
     buf_init(&xml, MOST_BODY);
     if (record->rest)
-        return err_fail(err, ERR_AWS, "%s %s has an attribute %s that would be lost by changing it", record->name,
-                        record->type, record->rest);
-    buf_puts(&xml, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
-                   "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">"
-                   "<ChangeBatch>");
+        return err_fail(err, ERR_AWS, "%s %s has an attribute %s that would be lost by changing it",
+                        record->name, record->type, record->rest);
+    buf_puts(
+        &xml,
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
+        "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">"
+        "<ChangeBatch>");
     put_element(&xml, "Comment", comment);
     buf_puts(&xml, "<Changes><Change><Action>UPSERT</Action>");
     put_record(&xml, record);
@@ -475,7 +496,8 @@ bool route53_upsert(Aws *aws, const char *zone_id, const Route53Record *record, 
         !rest(aws, "ChangeResourceRecordSets", path, NULL, buf_str(&xml), arena, &root, err))
         return false;
     *change = bare_id(xml_text(root, "ChangeInfo/Id"));
-    return *change || err_fail(err, ERR_PROTOCOL, "Route 53 ChangeResourceRecordSets: the answer has no change id");
+    return *change || err_fail(err, ERR_PROTOCOL,
+                               "Route 53 ChangeResourceRecordSets: the answer has no change id");
 }
 
 bool route53_get_change(Aws *aws, const char *change, bool *insync, Err *err)
@@ -485,8 +507,9 @@ bool route53_get_change(Aws *aws, const char *change, bool *insync, Err *err)
     bool ok;
 
     arena_init(&arena, 4096);
-    ok = rest(aws, "GetChange", arena_printf(&arena, VERSION "/change/%s", encoded(bare_id(change), &arena)), NULL, NULL,
-              &arena, &root, err);
+    ok = rest(aws, "GetChange",
+              arena_printf(&arena, VERSION "/change/%s", encoded(bare_id(change), &arena)), NULL,
+              NULL, &arena, &root, err);
     if (ok) {
         const char *status = xml_text(root, "ChangeInfo/Status");
 
@@ -513,11 +536,16 @@ static bool look_change(void *self, AwsProgress *progress, Err *err)
     return true;
 }
 
-bool route53_wait_change(Aws *aws, const char *change, AwsProgressFn *progress, void *self, Err *err)
+bool route53_wait_change(Aws *aws, const char *change, AwsProgressFn *progress, void *self,
+                         Err *err)
 {
     Watch watch = {aws, change};
     char text[120];
-    AwsWait wait = {.what = text, .look = look_change, .self = &watch, .progress = progress, .progress_self = self};
+    AwsWait wait = {.what = text,
+                    .look = look_change,
+                    .self = &watch,
+                    .progress = progress,
+                    .progress_self = self};
 
     snprintf(text, sizeof(text), "DNS change %s", change);
     return aws_wait(aws, &wait, err);

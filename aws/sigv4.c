@@ -26,8 +26,8 @@ const char *sigv4_date(uint64_t when, char out[SIGV4_DATE])
 
 static bool is_plain(uint8_t c)
 {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-           c == '_' || c == '~';
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
 }
 
 void sigv4_encode(Buf *to, Span text, bool keep_slash)
@@ -212,7 +212,8 @@ static int compare_names(const void *a, const void *b)
     return order ? order : (left->order > right->order) - (left->order < right->order);
 }
 
-/* `lines`: "name:value\n" each; `names`: "a;b". Headers of one name are joined by commas in their order. */
+/* `lines`: "name:value\n" each; `names`: "a;b". Headers of one name are joined by commas in their
+ * order. */
 static void canonical_headers(const SigInput *in, Buf *lines, Buf *names, Arena *arena)
 {
     Pair *pairs = arena_alloc(arena, (in->header_count + 1) * sizeof(*pairs));
@@ -273,7 +274,8 @@ static bool sign_text(const SigInput *in, const AwsKeys *keys, const char *day, 
 }
 
 /* What sign and presign share, once the query is complete. */
-static bool sign_request(const SigInput *in, Span query, const AwsKeys *keys, Arena *arena, SigOutput *out, Err *err)
+static bool sign_request(const SigInput *in, Span query, const AwsKeys *keys, Arena *arena,
+                         SigOutput *out, Err *err)
 {
     AUTO_BUF canonical;
     AUTO_BUF lines;
@@ -298,7 +300,8 @@ static bool sign_request(const SigInput *in, Span query, const AwsKeys *keys, Ar
     if (!sha256_hex(in->body, hash, err))
         return false;
     buf_puts(&canonical, hash);
-    if (!buf_ok(&canonical, "a request to sign", err) || !buf_ok(&lines, "the headers to sign", err) ||
+    if (!buf_ok(&canonical, "a request to sign", err) ||
+        !buf_ok(&lines, "the headers to sign", err) ||
         !buf_ok(&names, "the header names to sign", err))
         return false;
     out->canonical = arena_dup(arena, buf_span(&canonical));
@@ -307,8 +310,8 @@ static bool sign_request(const SigInput *in, Span query, const AwsKeys *keys, Ar
         return false;
     sigv4_date(in->when, date);
     day = arena_printf(arena, "%.8s", date);
-    out->to_sign = arena_printf(arena, "AWS4-HMAC-SHA256\n%s\n%s/%s/%s/aws4_request\n%s", date, day, in->region,
-                                in->service, hash);
+    out->to_sign = arena_printf(arena, "AWS4-HMAC-SHA256\n%s\n%s/%s/%s/aws4_request\n%s", date, day,
+                                in->region, in->service, hash);
     if (!sign_text(in, keys, day, out->to_sign, hash, err))
         return false;
     out->signature = arena_strdup(arena, hash);
@@ -324,8 +327,9 @@ bool sigv4_sign(const SigInput *in, const AwsKeys *keys, Arena *arena, SigOutput
         return err_context(err, "signing a request to %s", in->service);
     sigv4_date(in->when, date);
     out->authorization = arena_printf(
-        arena, "AWS4-HMAC-SHA256 Credential=%s/%.8s/%s/%s/aws4_request, SignedHeaders=%s, Signature=%s", keys->id,
-        date, in->region, in->service, out->signed_headers, out->signature);
+        arena,
+        "AWS4-HMAC-SHA256 Credential=%s/%.8s/%s/%s/aws4_request, SignedHeaders=%s, Signature=%s",
+        keys->id, date, in->region, in->service, out->signed_headers, out->signature);
     return true;
 }
 
@@ -338,7 +342,8 @@ static void put_param(Buf *query, const char *name, const char *value)
     sigv4_encode(query, span_str(value), false);
 }
 
-bool sigv4_presign(const SigInput *in, const AwsKeys *keys, unsigned seconds, Arena *arena, SigOutput *out, Err *err)
+bool sigv4_presign(const SigInput *in, const AwsKeys *keys, unsigned seconds, Arena *arena,
+                   SigOutput *out, Err *err)
 {
     char date[SIGV4_DATE];
     AUTO_BUF query;
@@ -351,16 +356,19 @@ bool sigv4_presign(const SigInput *in, const AwsKeys *keys, unsigned seconds, Ar
     buf_init(&names, KIB(64));
     canonical_headers(in, &lines, &names, arena);
     sigv4_date(in->when, date);
-    sigv4_canonical_query(&query, in->query, arena); /* the same to the signature, and fit for a request line */
+    sigv4_canonical_query(&query, in->query,
+                          arena); /* the same to the signature, and fit for a request line */
     put_param(&query, "X-Amz-Algorithm", "AWS4-HMAC-SHA256");
-    put_param(&query, "X-Amz-Credential",
-              arena_printf(arena, "%s/%.8s/%s/%s/aws4_request", keys->id, date, in->region, in->service));
+    put_param(
+        &query, "X-Amz-Credential",
+        arena_printf(arena, "%s/%.8s/%s/%s/aws4_request", keys->id, date, in->region, in->service));
     put_param(&query, "X-Amz-Date", date);
     put_param(&query, "X-Amz-Expires", arena_printf(arena, "%u", seconds));
     if (keys->token)
         put_param(&query, "X-Amz-Security-Token", keys->token);
     put_param(&query, "X-Amz-SignedHeaders", buf_str(&names));
-    if (!buf_ok(&query, "a query to sign", err) || !sign_request(in, buf_span(&query), keys, arena, out, err))
+    if (!buf_ok(&query, "a query to sign", err) ||
+        !sign_request(in, buf_span(&query), keys, arena, out, err))
         return err_context(err, "presigning a request to %s", in->service);
     put_param(&query, "X-Amz-Signature", out->signature);
     out->query = arena_str_of(arena, buf_span(&query));

@@ -88,8 +88,8 @@ static void XMLCALL on_text(void *self, const XML_Char *at, int len)
         buf_put(&build->text, at, (size_t)len);
 }
 
-static void XMLCALL on_doctype(void *self, const XML_Char *name, const XML_Char *system, const XML_Char *public,
-                               int internal)
+static void XMLCALL on_doctype(void *self, const XML_Char *name, const XML_Char *system,
+                               const XML_Char *public, int internal)
 {
     (void)name;
     (void)system;
@@ -98,8 +98,9 @@ static void XMLCALL on_doctype(void *self, const XML_Char *name, const XML_Char 
     refuse(self, "it has a document type declaration");
 }
 
-static void XMLCALL on_entity(void *self, const XML_Char *name, int is_parameter, const XML_Char *value, int len,
-                              const XML_Char *base, const XML_Char *system, const XML_Char *public,
+static void XMLCALL on_entity(void *self, const XML_Char *name, int is_parameter,
+                              const XML_Char *value, int len, const XML_Char *base,
+                              const XML_Char *system, const XML_Char *public,
                               const XML_Char *notation)
 {
     (void)name;
@@ -118,7 +119,8 @@ static bool fail_parse(const Build *build, Err *err)
     if (build->refused)
         return err_fail(err, ERR_PROTOCOL, "an XML answer is refused: %s", build->refused);
     return err_fail(err, ERR_PROTOCOL, "an answer isn't XML: %s in line %lu, column %lu",
-                    XML_ErrorString(XML_GetErrorCode(build->parser)), XML_GetCurrentLineNumber(build->parser),
+                    XML_ErrorString(XML_GetErrorCode(build->parser)),
+                    XML_GetCurrentLineNumber(build->parser),
                     XML_GetCurrentColumnNumber(build->parser));
 }
 
@@ -137,8 +139,9 @@ bool xml_parse(Span text, Arena *arena, XmlNode **root, Err *err)
     XML_SetCharacterDataHandler(build.parser, on_text);
     XML_SetStartDoctypeDeclHandler(build.parser, on_doctype);
     XML_SetEntityDeclHandler(build.parser, on_entity);
-    status = text.len > INT32_MAX ? XML_STATUS_ERROR
-                                  : XML_Parse(build.parser, (const char *)text.at, (int)text.len, XML_TRUE);
+    status = text.len > INT32_MAX
+                 ? XML_STATUS_ERROR
+                 : XML_Parse(build.parser, (const char *)text.at, (int)text.len, XML_TRUE);
     ok = status == XML_STATUS_OK && !build.refused && build.root;
     if (!ok)
         fail_parse(&build, err);
@@ -268,8 +271,8 @@ static size_t bad_escape_len(const uint8_t *at, size_t left)
     value = strtoul(digits, &end, hex ? 16 : 10);
     if (*end || end == digits)
         return 0;
-    if (value >= 0x20 && value != 0xFFFE && value != 0xFFFF && !(value >= 0xD800 && value <= 0xDFFF) &&
-        value <= 0x10FFFF)
+    if (value >= 0x20 && value != 0xFFFE && value != 0xFFFF &&
+        !(value >= 0xD800 && value <= 0xDFFF) && value <= 0x10FFFF)
         return 0;
     return value == '\t' || value == '\n' || value == '\r' ? 0 : (size_t)(semicolon - at) + 1;
 }

@@ -1,8 +1,8 @@
 /* xml.h - an XML answer as a small tree in an arena.
  *
- * Element names come without their prefix, attributes are dropped (AWS's answers carry nothing in them but namespaces).
- * Depth and number of elements are limited, a document type or entity declaration is refused. An element has either elements
- * or text: text beside elements is dropped.
+ * Element names come without their prefix, attributes are dropped (AWS's answers carry nothing in
+ * them but namespaces). Depth and number of elements are limited, a document type or entity
+ * declaration is refused. An element has either elements or text: text beside elements is dropped.
  */
 #ifndef AWS_XML_H
 #define AWS_XML_H
@@ -27,10 +27,11 @@ struct XmlNode {
 /* ERR_PROTOCOL when it isn't such XML. */
 MUST_USE bool xml_parse(Span text, Arena *arena, XmlNode **root, Err *err);
 
-/* path: "DBInstance/Endpoint/Address". NULL when it isn't there; NULL node is fine. The first of each name is taken. */
+/* path: "DBInstance/Endpoint/Address". NULL when it isn't there; NULL node is fine. The first of
+ * each name is taken. */
 const XmlNode *xml_at(const XmlNode *node, const char *path);
 const char *xml_text(const XmlNode *node, const char *path); /* NULL when it isn't there */
-AwsNum xml_num(const XmlNode *node, const char *path);       /* unset when it isn't there or no number */
+AwsNum xml_num(const XmlNode *node, const char *path); /* unset when it isn't there or no number */
 AwsBool xml_bool(const XmlNode *node, const char *path);
 /* Texts of all children named `name` of the element at path. */
 AwsNames xml_names(const XmlNode *node, const char *path, const char *name, Arena *arena);
@@ -40,8 +41,8 @@ const XmlNode *xml_first(const XmlNode *node, const char *name);
 const XmlNode *xml_next(const XmlNode *node, const char *name);
 size_t xml_count(const XmlNode *node, const char *name);
 
-/* Bytes that XML 1.0 forbids (control characters, escapes for them, broken UTF-8) become '?', in place. Database logs are passed on
- * by RDS as they are, and contain them. */
+/* Bytes that XML 1.0 forbids (control characters, escapes for them, broken UTF-8) become '?', in
+ * place. Database logs are passed on by RDS as they are, and contain them. */
 void xml_scrub(uint8_t *at, size_t len);
 
 #endif

@@ -1,4 +1,5 @@
-/* The canonical forms of any path, query and header: made once they are stable, and nothing that must be escaped is left plain. */
+/* The canonical forms of any path, query and header: made once they are stable, and nothing that
+ * must be escaped is left plain. */
 #include "aws/http.h"
 #include "aws/sigv4.h"
 
@@ -8,7 +9,8 @@ static void check_alphabet(const Buf *text, const char *more)
 {
     for (size_t i = 0; i < text->len; i++) {
         uint8_t c = text->at[i];
-        bool plain = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || strchr("-._~%", c);
+        bool plain = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+                     strchr("-._~%", c);
 
         if (c == 0 || (!plain && !strchr(more, c)))
             abort();
@@ -38,8 +40,8 @@ static void check_path(Span path, bool keep, Arena *arena)
     buf_init(&out, MIB(4));
     sigv4_canonical_path(&out, path, keep, arena);
     check_alphabet(&out, "/");
-    if (!keep && (out.len == 0 || out.at[0] != '/' || strstr(buf_str(&out), "//") || strstr(buf_str(&out), "/../") ||
-                  strstr(buf_str(&out), "/./")))
+    if (!keep && (out.len == 0 || out.at[0] != '/' || strstr(buf_str(&out), "//") ||
+                  strstr(buf_str(&out), "/../") || strstr(buf_str(&out), "/./")))
         abort();
     buf_fini(&out);
 }
@@ -51,14 +53,21 @@ static void check_whole(Span path, Span query, const char *header, Arena *arena)
     char token[] = "token/+=";
     AwsKeys keys = {.id = id, .secret = secret, .token = token};
     HttpHeader headers[] = {{"Host", "example.com"}, {"X-Odd", header}, {"x-odd", "again"}};
-    SigInput in = {.method = "GET", .path = path, .query = query, .headers = headers, .header_count = ARRAY_LEN(headers),
-                   .region = "eu-west-1", .service = "rds", .when = 1440938160};
+    SigInput in = {.method = "GET",
+                   .path = path,
+                   .query = query,
+                   .headers = headers,
+                   .header_count = ARRAY_LEN(headers),
+                   .region = "eu-west-1",
+                   .service = "rds",
+                   .when = 1440938160};
     Err err = ERR_INIT;
     SigOutput out;
 
     if (!sigv4_sign(&in, &keys, arena, &out, &err) || strlen(out.signature) != 64)
         abort();
-    if (!sigv4_presign(&in, &keys, 900, arena, &out, &err) || !strstr(out.query, "X-Amz-Signature="))
+    if (!sigv4_presign(&in, &keys, 900, arena, &out, &err) ||
+        !strstr(out.query, "X-Amz-Signature="))
         abort();
 }
 

@@ -1,4 +1,5 @@
-/* XML answers: parsed or refused, as they are and scrubbed; what the services read from them must hold for any tree. */
+/* XML answers: parsed or refused, as they are and scrubbed; what the services read from them must
+ * hold for any tree. */
 #include "aws/failure.h"
 #include "aws/rds_impl.h"
 #include "aws/xml.h"
@@ -62,8 +63,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size)
         memcpy(scrubbed, data, size);
     xml_scrub(scrubbed, size);
-    if (!parse(span_of(scrubbed, size), &arena) && whole && (size < 5 || memcmp(data, "<?xml", 5) != 0))
-        abort(); /* scrubbing breaks nothing; but a declared encoding other than UTF-8 may be one that it can't know */
+    if (!parse(span_of(scrubbed, size), &arena) && whole &&
+        (size < 5 || memcmp(data, "<?xml", 5) != 0))
+        abort(); /* scrubbing breaks nothing; but a declared encoding other than UTF-8 may be one
+                    that it can't know */
     read_failure(span_of(data, size));
     arena_fini(&arena);
     free(scrubbed);

@@ -2,8 +2,8 @@
  *
  *   awscall [--option=value]… CALL ARG… [then CALL ARG…]…
  *
- * Each call prints one line of JSON: its result, or {"error": …} and the program ends with 6 (or the kind's code). All calls of a
- * run share one client. Not installed.
+ * Each call prints one line of JSON: its result, or {"error": …} and the program ends with 6 (or
+ * the kind's code). All calls of a run share one client. Not installed.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -79,7 +79,8 @@ static json_t *roles(RdsRoles list)
     json_t *out = json_array();
 
     for (size_t i = 0; i < list.count; i++)
-        json_array_append_new(out, json_pack("[s?,s?,s?]", list.at[i].arn, list.at[i].feature, list.at[i].status));
+        json_array_append_new(
+            out, json_pack("[s?,s?,s?]", list.at[i].arn, list.at[i].feature, list.at[i].status));
     return out;
 }
 
@@ -95,18 +96,29 @@ static json_t *instance(const RdsInstance *it)
 #define TEXT(field) put(out, #field, text(it->field))
 #define NUM(field)  put(out, #field, number(it->field))
 #define FLAG(field) put(out, #field, flag(it->field))
-    TEXT(name), TEXT(arn), TEXT(resource_id), TEXT(status), TEXT(class_), TEXT(engine), TEXT(engine_version);
-    TEXT(license_model), TEXT(cluster), TEXT(master_user), TEXT(db_name), TEXT(host), TEXT(host_zone), TEXT(created);
-    TEXT(availability_zone), TEXT(secondary_zone), TEXT(subnet_group), TEXT(vpc), TEXT(network_type);
-    TEXT(storage_type), TEXT(kms_key), TEXT(encryption_type), TEXT(storage_operation), TEXT(backup_window);
-    TEXT(maintenance_window), TEXT(backup_target), TEXT(ca), TEXT(lifecycle_support), TEXT(monitoring_role);
-    TEXT(performance_kms_key), TEXT(insights_mode), TEXT(secret_arn), TEXT(secret_kms_key), TEXT(iam_profile);
-    TEXT(tde_arn), TEXT(timezone), TEXT(charset), TEXT(nchar_charset), TEXT(replica_of), TEXT(activity_stream);
+    TEXT(name), TEXT(arn), TEXT(resource_id), TEXT(status), TEXT(class_), TEXT(engine),
+        TEXT(engine_version);
+    TEXT(license_model), TEXT(cluster), TEXT(master_user), TEXT(db_name), TEXT(host),
+        TEXT(host_zone), TEXT(created);
+    TEXT(availability_zone), TEXT(secondary_zone), TEXT(subnet_group), TEXT(vpc),
+        TEXT(network_type);
+    TEXT(storage_type), TEXT(kms_key), TEXT(encryption_type), TEXT(storage_operation),
+        TEXT(backup_window);
+    TEXT(maintenance_window), TEXT(backup_target), TEXT(ca), TEXT(lifecycle_support),
+        TEXT(monitoring_role);
+    TEXT(performance_kms_key), TEXT(insights_mode), TEXT(secret_arn), TEXT(secret_kms_key),
+        TEXT(iam_profile);
+    TEXT(tde_arn), TEXT(timezone), TEXT(charset), TEXT(nchar_charset), TEXT(replica_of),
+        TEXT(activity_stream);
     TEXT(activity_stream_kms_key);
-    NUM(allocated_storage), NUM(max_allocated_storage), NUM(iops), NUM(storage_throughput), NUM(storage_percent);
-    NUM(backup_retention), NUM(monitoring_interval), NUM(promotion_tier), NUM(performance_retention);
-    FLAG(multi_az), FLAG(publicly_accessible), FLAG(storage_encrypted), FLAG(dedicated_log_volume), FLAG(iam_auth);
-    FLAG(deletion_protection), FLAG(copy_tags_to_snapshot), FLAG(auto_minor_upgrade), FLAG(performance_insights);
+    NUM(allocated_storage), NUM(max_allocated_storage), NUM(iops), NUM(storage_throughput),
+        NUM(storage_percent);
+    NUM(backup_retention), NUM(monitoring_interval), NUM(promotion_tier),
+        NUM(performance_retention);
+    FLAG(multi_az), FLAG(publicly_accessible), FLAG(storage_encrypted), FLAG(dedicated_log_volume),
+        FLAG(iam_auth);
+    FLAG(deletion_protection), FLAG(copy_tags_to_snapshot), FLAG(auto_minor_upgrade),
+        FLAG(performance_insights);
     FLAG(customer_owned_ip);
 #undef TEXT
 #undef NUM
@@ -128,17 +140,18 @@ static json_t *instance(const RdsInstance *it)
 
 static json_t *snapshot(const RdsSnapshot *it)
 {
-    return json_pack("{s:s?,s:s?,s:s?,s:s?,s:s?,s:s?,s:o,s:o,s:o,s:s?}", "name", it->name, "arn", it->arn, "instance",
-                     it->instance, "status", it->status, "kms_key", it->kms_key, "source", it->source_snapshot,
-                     "percent", number(it->percent), "encrypted", flag(it->encrypted), "tags", tags(it->tags), "type",
-                     it->type);
+    return json_pack("{s:s?,s:s?,s:s?,s:s?,s:s?,s:s?,s:o,s:o,s:o,s:s?}", "name", it->name, "arn",
+                     it->arn, "instance", it->instance, "status", it->status, "kms_key",
+                     it->kms_key, "source", it->source_snapshot, "percent", number(it->percent),
+                     "encrypted", flag(it->encrypted), "tags", tags(it->tags), "type", it->type);
 }
 
 static json_t *record(const Route53Record *it)
 {
-    return json_pack("{s:s?,s:s?,s:o,s:o,s:s?,s:o,s:s?,s:s?,s:s?}", "name", it->name, "type", it->type, "ttl",
-                     number(it->ttl), "values", names(it->values), "set_id", it->set_id, "weight", number(it->weight),
-                     "alias", it->alias_name, "alias_zone", it->alias_zone, "rest", it->rest);
+    return json_pack("{s:s?,s:s?,s:o,s:o,s:s?,s:o,s:s?,s:s?,s:s?}", "name", it->name, "type",
+                     it->type, "ttl", number(it->ttl), "values", names(it->values), "set_id",
+                     it->set_id, "weight", number(it->weight), "alias", it->alias_name,
+                     "alias_zone", it->alias_zone, "rest", it->rest);
 }
 
 /* key=value key=value … from argument `n` on */
@@ -150,8 +163,9 @@ static AwsTags given_tags(Tool *tool, int n)
         const char *equal = strchr(tool->args[n], '=');
 
         if (equal)
-            out.at[out.count++] = (AwsTag){arena_str_of(&tool->arena, span_of(tool->args[n], (size_t)(equal - tool->args[n]))),
-                                           equal + 1};
+            out.at[out.count++] = (AwsTag){
+                arena_str_of(&tool->arena, span_of(tool->args[n], (size_t)(equal - tool->args[n]))),
+                equal + 1};
     }
     return out;
 }
@@ -172,7 +186,8 @@ static bool call_identity(Tool *tool, Err *err)
 
     if (!sts_get_caller_identity(tool->aws, &tool->arena, &who, err))
         return false;
-    tool->out = json_pack("{s:s?,s:s?,s:s?}", "account", who.account, "arn", who.arn, "user", who.user_id);
+    tool->out =
+        json_pack("{s:s?,s:s?,s:s?}", "account", who.account, "arn", who.arn, "user", who.user_id);
     return true;
 }
 
@@ -182,9 +197,9 @@ static bool call_key(Tool *tool, Err *err)
 
     if (!kms_describe_key(tool->aws, arg(tool, 1), &tool->arena, &key, err))
         return false;
-    tool->out = json_pack("{s:s?,s:s?,s:s?,s:s?,s:s?,s:s?,s:s?,s:o}", "id", key.id, "arn", key.arn, "state", key.state,
-                          "manager", key.manager, "spec", key.spec, "usage", key.usage, "origin", key.origin, "enabled",
-                          flag(key.enabled));
+    tool->out = json_pack("{s:s?,s:s?,s:s?,s:s?,s:s?,s:s?,s:s?,s:o}", "id", key.id, "arn", key.arn,
+                          "state", key.state, "manager", key.manager, "spec", key.spec, "usage",
+                          key.usage, "origin", key.origin, "enabled", flag(key.enabled));
     if (!arg(tool, 2))
         return true;
     return kms_check_key(&key, err);
@@ -255,21 +270,42 @@ static AwsNames two_names(Tool *tool, const char *a, const char *b)
 static bool call_restore_full(Tool *tool, Err *err)
 {
     RdsInstance *made;
-    RdsRestore all = {.name = arg(tool, 1), .snapshot = arg(tool, 2), .class_ = "db.r6g.large",
-                      .availability_zone = "eu-west-1a", .subnet_group = "default", .license_model = "postgresql-license",
-                      .option_group = "default:postgres-15", .parameter_group = "default.postgres15",
-                      .storage_type = "io1", .network_type = "IPV4", .ca = "rds-ca-rsa2048-g1",
-                      .backup_window = "03:00-04:00", .backup_target = "region",
-                      .lifecycle_support = "open-source-rds-extended-support-disabled", .iam_profile = "AWSRDSCustom-x",
-                      .tde_arn = "arn:x", .tde_password = "tde-secret", .port = aws_num(5432), .iops = aws_num(1000),
-                      .storage_throughput = aws_num(125), .allocated_storage = aws_num(100),
-                      .backup_retention = aws_num(7), .multi_az = AWS_FALSE, .publicly_accessible = AWS_FALSE,
-                      .auto_minor_upgrade = AWS_TRUE, .copy_tags_to_snapshot = AWS_TRUE, .iam_auth = AWS_TRUE,
-                      .deletion_protection = AWS_TRUE, .dedicated_log_volume = AWS_FALSE, .customer_owned_ip = AWS_FALSE,
-                      .default_processor_features = AWS_FALSE, .security_groups = two_names(tool, "sg-1", "sg-2"),
+    RdsRestore all = {.name = arg(tool, 1),
+                      .snapshot = arg(tool, 2),
+                      .class_ = "db.r6g.large",
+                      .availability_zone = "eu-west-1a",
+                      .subnet_group = "default",
+                      .license_model = "postgresql-license",
+                      .option_group = "default:postgres-15",
+                      .parameter_group = "default.postgres15",
+                      .storage_type = "io1",
+                      .network_type = "IPV4",
+                      .ca = "rds-ca-rsa2048-g1",
+                      .backup_window = "03:00-04:00",
+                      .backup_target = "region",
+                      .lifecycle_support = "open-source-rds-extended-support-disabled",
+                      .iam_profile = "AWSRDSCustom-x",
+                      .tde_arn = "arn:x",
+                      .tde_password = "tde-secret",
+                      .port = aws_num(5432),
+                      .iops = aws_num(1000),
+                      .storage_throughput = aws_num(125),
+                      .allocated_storage = aws_num(100),
+                      .backup_retention = aws_num(7),
+                      .multi_az = AWS_FALSE,
+                      .publicly_accessible = AWS_FALSE,
+                      .auto_minor_upgrade = AWS_TRUE,
+                      .copy_tags_to_snapshot = AWS_TRUE,
+                      .iam_auth = AWS_TRUE,
+                      .deletion_protection = AWS_TRUE,
+                      .dedicated_log_volume = AWS_FALSE,
+                      .customer_owned_ip = AWS_FALSE,
+                      .default_processor_features = AWS_FALSE,
+                      .security_groups = two_names(tool, "sg-1", "sg-2"),
                       .log_exports = two_names(tool, "postgresql", "upgrade"),
                       .processor_features = {&(AwsTag){"coreCount", "4"}, 1},
-                      .domain = {.domain = "d-1", .iam_role = "role"}, .tags = {&(AwsTag){"a b", "c&d"}, 1}};
+                      .domain = {.domain = "d-1", .iam_role = "role"},
+                      .tags = {&(AwsTag){"a b", "c&d"}, 1}};
 
     if (!rds_restore_instance(tool->aws, &all, &tool->arena, &made, err))
         return false;
@@ -279,23 +315,51 @@ static bool call_restore_full(Tool *tool, Err *err)
 
 static bool call_modify_full(Tool *tool, Err *err)
 {
-    RdsModify all = {.name = arg(tool, 1), .new_name = "other", .class_ = "db.r6g.large", .subnet_group = "default",
-                     .parameter_group = "default.postgres15", .option_group = "default:postgres-15",
-                     .engine_version = "15.4", .license_model = "postgresql-license", .storage_type = "gp3",
-                     .backup_window = "03:00-04:00", .maintenance_window = "sun:05:00-sun:06:00", .ca = "rds-ca-rsa2048-g1",
-                     .monitoring_role = "arn:aws:iam::123456789012:role/m", .network_type = "IPV4",
-                     .performance_kms_key = "arn:key", .insights_mode = "standard", .master_secret_kms_key = "arn:key",
-                     .tde_arn = "arn:x", .tde_password = "tde-secret", .master_password = "new-secret",
-                     .allocated_storage = aws_num(200), .max_allocated_storage = aws_num(500), .iops = aws_num(3000),
-                     .storage_throughput = aws_num(125), .backup_retention = aws_num(0),
-                     .monitoring_interval = aws_num(60), .port = aws_num(5433), .promotion_tier = aws_num(0),
-                     .performance_retention = aws_num(7), .multi_az = AWS_TRUE, .publicly_accessible = AWS_FALSE,
-                     .auto_minor_upgrade = AWS_FALSE, .copy_tags_to_snapshot = AWS_TRUE, .iam_auth = AWS_TRUE,
-                     .deletion_protection = AWS_FALSE, .performance_insights = AWS_TRUE, .dedicated_log_volume = AWS_FALSE,
-                     .certificate_restart = AWS_FALSE, .manage_master_password = AWS_FALSE,
-                     .allow_major_upgrade = AWS_FALSE, .customer_owned_ip = AWS_FALSE,
-                     .security_groups = two_names(tool, "sg-1", "sg-2"), .enable_logs = two_names(tool, "postgresql", "upgrade"),
-                     .disable_logs = two_names(tool, "a", "b"), .processor_features = {&(AwsTag){"coreCount", "4"}, 1},
+    RdsModify all = {.name = arg(tool, 1),
+                     .new_name = "other",
+                     .class_ = "db.r6g.large",
+                     .subnet_group = "default",
+                     .parameter_group = "default.postgres15",
+                     .option_group = "default:postgres-15",
+                     .engine_version = "15.4",
+                     .license_model = "postgresql-license",
+                     .storage_type = "gp3",
+                     .backup_window = "03:00-04:00",
+                     .maintenance_window = "sun:05:00-sun:06:00",
+                     .ca = "rds-ca-rsa2048-g1",
+                     .monitoring_role = "arn:aws:iam::123456789012:role/m",
+                     .network_type = "IPV4",
+                     .performance_kms_key = "arn:key",
+                     .insights_mode = "standard",
+                     .master_secret_kms_key = "arn:key",
+                     .tde_arn = "arn:x",
+                     .tde_password = "tde-secret",
+                     .master_password = "new-secret",
+                     .allocated_storage = aws_num(200),
+                     .max_allocated_storage = aws_num(500),
+                     .iops = aws_num(3000),
+                     .storage_throughput = aws_num(125),
+                     .backup_retention = aws_num(0),
+                     .monitoring_interval = aws_num(60),
+                     .port = aws_num(5433),
+                     .promotion_tier = aws_num(0),
+                     .performance_retention = aws_num(7),
+                     .multi_az = AWS_TRUE,
+                     .publicly_accessible = AWS_FALSE,
+                     .auto_minor_upgrade = AWS_FALSE,
+                     .copy_tags_to_snapshot = AWS_TRUE,
+                     .iam_auth = AWS_TRUE,
+                     .deletion_protection = AWS_FALSE,
+                     .performance_insights = AWS_TRUE,
+                     .dedicated_log_volume = AWS_FALSE,
+                     .certificate_restart = AWS_FALSE,
+                     .manage_master_password = AWS_FALSE,
+                     .allow_major_upgrade = AWS_FALSE,
+                     .customer_owned_ip = AWS_FALSE,
+                     .security_groups = two_names(tool, "sg-1", "sg-2"),
+                     .enable_logs = two_names(tool, "postgresql", "upgrade"),
+                     .disable_logs = two_names(tool, "a", "b"),
+                     .processor_features = {&(AwsTag){"coreCount", "4"}, 1},
                      .domain = {.domain = "d-1", .iam_role = "role"}};
 
     return rds_modify_instance(tool->aws, &all, err);
@@ -342,7 +406,8 @@ static bool call_create_snapshot(Tool *tool, Err *err)
 {
     RdsSnapshot *made;
 
-    if (!rds_create_snapshot(tool->aws, arg(tool, 1), arg(tool, 2), given_tags(tool, 3), &tool->arena, &made, err))
+    if (!rds_create_snapshot(tool->aws, arg(tool, 1), arg(tool, 2), given_tags(tool, 3),
+                             &tool->arena, &made, err))
         return false;
     tool->out = snapshot(made);
     return true;
@@ -350,7 +415,10 @@ static bool call_create_snapshot(Tool *tool, Err *err)
 
 static bool call_copy_snapshot(Tool *tool, Err *err)
 {
-    RdsCopy copy = {.source = arg(tool, 1), .name = arg(tool, 2), .kms_key = arg(tool, 3), .option_group = arg(tool, 4),
+    RdsCopy copy = {.source = arg(tool, 1),
+                    .name = arg(tool, 2),
+                    .kms_key = arg(tool, 3),
+                    .option_group = arg(tool, 4),
                     .tags = given_tags(tool, 5)};
     RdsSnapshot *made;
 
@@ -418,14 +486,16 @@ static bool call_group(Tool *tool, Err *err)
 
     if (!rds_find_parameter_group(tool->aws, arg(tool, 1), &tool->arena, &found, err))
         return false;
-    tool->out = found ? json_pack("{s:s?,s:s?,s:s?}", "name", found->name, "family", found->family, "arn", found->arn)
+    tool->out = found ? json_pack("{s:s?,s:s?,s:s?}", "name", found->name, "family", found->family,
+                                  "arn", found->arn)
                       : json_null();
     return true;
 }
 
 static bool call_create_group(Tool *tool, Err *err)
 {
-    RdsParameterGroup group = {.name = arg(tool, 1), .family = arg(tool, 2), .description = "made by a test"};
+    RdsParameterGroup group = {
+        .name = arg(tool, 1), .family = arg(tool, 2), .description = "made by a test"};
 
     return rds_create_parameter_group(tool->aws, &group, given_tags(tool, 3), err);
 }
@@ -465,8 +535,9 @@ static bool call_logs(Tool *tool, Err *err)
         return false;
     tool->out = json_array();
     for (size_t i = 0; i < all.count; i++)
-        json_array_append_new(tool->out, json_pack("[s,I,I]", all.at[i].name, (json_int_t)all.at[i].bytes,
-                                                   (json_int_t)all.at[i].last_written));
+        json_array_append_new(tool->out,
+                              json_pack("[s,I,I]", all.at[i].name, (json_int_t)all.at[i].bytes,
+                                        (json_int_t)all.at[i].last_written));
     return true;
 }
 
@@ -495,7 +566,8 @@ static bool call_events(Tool *tool, Err *err)
 
 static json_t *zone_json(const Route53Zone *zone)
 {
-    return json_pack("{s:s,s:s,s:b}", "id", zone->id, "name", zone->name, "private", (int)zone->is_private);
+    return json_pack("{s:s,s:s,s:b}", "id", zone->id, "name", zone->name, "private",
+                     (int)zone->is_private);
 }
 
 static bool call_zone(Tool *tool, Err *err)
@@ -534,7 +606,8 @@ static bool call_record(Tool *tool, Err *err)
 {
     Route53Record *found;
 
-    if (!route53_find_record(tool->aws, arg(tool, 1), arg(tool, 2), arg(tool, 3), arg(tool, 4), &tool->arena, &found, err))
+    if (!route53_find_record(tool->aws, arg(tool, 1), arg(tool, 2), arg(tool, 3), arg(tool, 4),
+                             &tool->arena, &found, err))
         return false;
     tool->out = found ? record(found) : json_null();
     return true;
@@ -548,7 +621,8 @@ static bool call_upsert(Tool *tool, Err *err)
     const char *value = arg(tool, 5);
     const char *change;
 
-    if (!route53_find_record(tool->aws, arg(tool, 1), arg(tool, 2), arg(tool, 3), arg(tool, 4), &tool->arena, &found, err))
+    if (!route53_find_record(tool->aws, arg(tool, 1), arg(tool, 2), arg(tool, 3), arg(tool, 4),
+                             &tool->arena, &found, err))
         return false;
     if (!found)
         found = &fresh;
@@ -661,8 +735,9 @@ static const struct {
 
 static int print_error(const Err *err)
 {
-    json_t *out = json_pack("{s:s,s:s,s:s,s:s,s:b}", "error", err->text, "code", err->code, "kind",
-                            err_kind_name(err->kind), "hint", err->hint, "transient", (int)err->transient);
+    json_t *out =
+        json_pack("{s:s,s:s,s:s,s:s,s:b}", "error", err->text, "code", err->code, "kind",
+                  err_kind_name(err->kind), "hint", err->hint, "transient", (int)err->transient);
 
     json_dumpf(out, stdout, JSON_COMPACT);
     putchar('\n');
@@ -774,7 +849,8 @@ int main(int argc, char **argv)
     int code;
 
     log_setup(getenv("AWSCALL_DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, LOG_FORMAT_LOGFMT);
-    while (first < argc && strncmp(argv[first], "--", 2) == 0 && take_option(argv[first], &options, &timer.ms))
+    while (first < argc && strncmp(argv[first], "--", 2) == 0 &&
+           take_option(argv[first], &options, &timer.ms))
         first++;
     if (first >= argc || argv[first][0] == '-') {
         fprintf(stderr, "usage: awscall [--option=value]... CALL ARG... [then CALL ARG...]...\n");

@@ -1,4 +1,5 @@
-/* The parts of the AWS client that need no network: parameters, settings files, endpoints, error answers, URLs. */
+/* The parts of the AWS client that need no network: parameters, settings files, endpoints, error
+ * answers, URLs. */
 #include "tests/unit/kit.h"
 
 #include <unistd.h>
@@ -16,7 +17,8 @@
 
 static void test_query(void **state)
 {
-    AwsTag tags[] = {{"a b", "c&d"}, {"aws:cloudformation:stack", "x"}, {AWS_RUN_TAG, "old"}, {"empty", ""}};
+    AwsTag tags[] = {
+        {"a b", "c&d"}, {"aws:cloudformation:stack", "x"}, {AWS_RUN_TAG, "old"}, {"empty", ""}};
     const char *names[] = {"sg-1", "sg-2"};
     Query query;
 
@@ -31,11 +33,12 @@ static void test_query(void **state)
     query_names(&query, "G.V", (AwsNames){names, 2});
     query_pairs(&query, "P.F", "Name", "Value", (AwsTags){tags, 1});
     query_tags(&query, (AwsTags){tags, 4}, "r-1");
-    assert_string_equal(buf_str(&query.body),
-                        "Action=X&Version=1&S=%C3%A9%20%2F~&Zero=0&F=false&G.V.1=sg-1&G.V.2=sg-2"
-                        "&P.F.1.Name=a%20b&P.F.1.Value=c%26d"
-                        "&Tags.Tag.1.Key=a%20b&Tags.Tag.1.Value=c%26d&Tags.Tag.2.Key=empty&Tags.Tag.2.Value="
-                        "&Tags.Tag.3.Key=keybridge%3Arun&Tags.Tag.3.Value=r-1");
+    assert_string_equal(
+        buf_str(&query.body),
+        "Action=X&Version=1&S=%C3%A9%20%2F~&Zero=0&F=false&G.V.1=sg-1&G.V.2=sg-2"
+        "&P.F.1.Name=a%20b&P.F.1.Value=c%26d"
+        "&Tags.Tag.1.Key=a%20b&Tags.Tag.1.Value=c%26d&Tags.Tag.2.Key=empty&Tags.Tag.2.Value="
+        "&Tags.Tag.3.Key=keybridge%3Arun&Tags.Tag.3.Value=r-1");
     query_fini(&query);
     query_init(&query, "X", "1");
     query_tags(&query, (AwsTags){&tags[2], 1}, NULL); /* without a run it stays as it is */
@@ -66,11 +69,20 @@ static void write_file(char *path, const char *text)
 
 static void clear_environment(void)
 {
-    static const char *const names[] = {"AWS_ENDPOINT_URL",      "AWS_ENDPOINT_URL_RDS",       "AWS_ENDPOINT_URL_ROUTE_53",
-                                        "AWS_ENDPOINT_URL_STS",  "AWS_ENDPOINT_URL_KMS",       "AWS_USE_FIPS_ENDPOINT",
-                                        "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
-                                        "AWS_PROFILE",           "AWS_REGION",                 "AWS_DEFAULT_REGION",
-                                        "AWS_MAX_ATTEMPTS",      "AWS_ACCESS_KEY_ID",          "AWS_SECRET_ACCESS_KEY"};
+    static const char *const names[] = {"AWS_ENDPOINT_URL",
+                                        "AWS_ENDPOINT_URL_RDS",
+                                        "AWS_ENDPOINT_URL_ROUTE_53",
+                                        "AWS_ENDPOINT_URL_STS",
+                                        "AWS_ENDPOINT_URL_KMS",
+                                        "AWS_USE_FIPS_ENDPOINT",
+                                        "AWS_USE_DUALSTACK_ENDPOINT",
+                                        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+                                        "AWS_PROFILE",
+                                        "AWS_REGION",
+                                        "AWS_DEFAULT_REGION",
+                                        "AWS_MAX_ATTEMPTS",
+                                        "AWS_ACCESS_KEY_ID",
+                                        "AWS_SECRET_ACCESS_KEY"};
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         unsetenv(names[i]);
@@ -153,9 +165,11 @@ static void test_profiles(void **state)
     assert_text(profiles_setting(p, "two words", "s3.max_concurrent_requests"), "20");
     assert_text(profiles_setting(p, "two words", "role_arn"), "arn:aws:iam::1:role/x");
     assert_text(profiles_setting(p, "two words", "cli_pager"), "first");
-    assert_text(profiles_get(p, PROFILE_CONFIG, "services", "lab", "rds.endpoint_url"), "http://127.0.0.1:1");
+    assert_text(profiles_get(p, PROFILE_CONFIG, "services", "lab", "rds.endpoint_url"),
+                "http://127.0.0.1:1");
     assert_text(profiles_get(p, PROFILE_CONFIG, "services", "lab", "rds.other"), "x");
-    assert_text(profiles_get(p, PROFILE_CONFIG, "services", "lab", "route_53.endpoint_url"), "http://127.0.0.1:2");
+    assert_text(profiles_get(p, PROFILE_CONFIG, "services", "lab", "route_53.endpoint_url"),
+                "http://127.0.0.1:2");
     assert_text(profiles_setting(p, "x", "region"), "second");
     assert_text(profiles_setting(p, "x", "anything"), NULL);
     assert_true(profiles_has(p, "two words"));
@@ -202,17 +216,26 @@ static void test_own_endpoints(void **state)
         const char *signing;
     } cases[] = {
         {&aws_service_rds, "eu-west-1", NULL, "https://rds.eu-west-1.amazonaws.com", "eu-west-1"},
-        {&aws_service_kms, "cn-north-1", NULL, "https://kms.cn-north-1.amazonaws.com.cn", "cn-north-1"},
-        {&aws_service_sts, "us-gov-west-1", NULL, "https://sts.us-gov-west-1.amazonaws.com", "us-gov-west-1"},
-        {&aws_service_sts, "us-east-1", "true", "https://sts-fips.us-east-1.amazonaws.com", "us-east-1"},
-        {&aws_service_rds, "us-gov-east-1", "true", "https://rds.us-gov-east-1.amazonaws.com", "us-gov-east-1"},
-        {&aws_service_kms, "us-gov-east-1", "true", "https://kms-fips.us-gov-east-1.amazonaws.com", "us-gov-east-1"},
+        {&aws_service_kms, "cn-north-1", NULL, "https://kms.cn-north-1.amazonaws.com.cn",
+         "cn-north-1"},
+        {&aws_service_sts, "us-gov-west-1", NULL, "https://sts.us-gov-west-1.amazonaws.com",
+         "us-gov-west-1"},
+        {&aws_service_sts, "us-east-1", "true", "https://sts-fips.us-east-1.amazonaws.com",
+         "us-east-1"},
+        {&aws_service_rds, "us-gov-east-1", "true", "https://rds.us-gov-east-1.amazonaws.com",
+         "us-gov-east-1"},
+        {&aws_service_kms, "us-gov-east-1", "true", "https://kms-fips.us-gov-east-1.amazonaws.com",
+         "us-gov-east-1"},
         {&aws_service_route53, "eu-west-1", NULL, "https://route53.amazonaws.com", "us-east-1"},
         {&aws_service_route53, NULL, NULL, "https://route53.amazonaws.com", "us-east-1"},
-        {&aws_service_route53, "eu-west-1", "true", "https://route53-fips.amazonaws.com", "us-east-1"},
-        {&aws_service_route53, "cn-north-1", NULL, "https://route53.amazonaws.com.cn", "cn-northwest-1"},
-        {&aws_service_route53, "us-gov-east-1", "true", "https://route53.us-gov.amazonaws.com", "us-gov-west-1"},
-        {&aws_service_rds, "us-iso-east-1", NULL, "https://rds.us-iso-east-1.c2s.ic.gov", "us-iso-east-1"},
+        {&aws_service_route53, "eu-west-1", "true", "https://route53-fips.amazonaws.com",
+         "us-east-1"},
+        {&aws_service_route53, "cn-north-1", NULL, "https://route53.amazonaws.com.cn",
+         "cn-northwest-1"},
+        {&aws_service_route53, "us-gov-east-1", "true", "https://route53.us-gov.amazonaws.com",
+         "us-gov-west-1"},
+        {&aws_service_rds, "us-iso-east-1", NULL, "https://rds.us-iso-east-1.c2s.ic.gov",
+         "us-iso-east-1"},
     };
     Err err = ERR_INIT;
     Files files;
@@ -222,7 +245,8 @@ static void test_own_endpoints(void **state)
     (void)state;
     arena_init(&arena, 1024);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        EndpointQuestion question = {.service = cases[i].service, .region = cases[i].region, .profile = "default"};
+        EndpointQuestion question = {
+            .service = cases[i].service, .region = cases[i].region, .profile = "default"};
         Endpoint out;
 
         if (cases[i].fips)
@@ -237,9 +261,11 @@ static void test_own_endpoints(void **state)
     drop(&files, p);
 }
 
-static const char *url_of(const Profiles *p, const AwsService *service, const char *option, Arena *arena)
+static const char *url_of(const Profiles *p, const AwsService *service, const char *option,
+                          Arena *arena)
 {
-    EndpointQuestion question = {.service = service, .region = "eu-west-1", .override = option, .profile = "lab"};
+    EndpointQuestion question = {
+        .service = service, .region = "eu-west-1", .override = option, .profile = "lab"};
     Err err = ERR_INIT;
     Endpoint out;
 
@@ -265,7 +291,8 @@ static void test_endpoint_order(void **state)
     assert_string_equal(url_of(p, &aws_service_route53, NULL, &arena), "http://dns");
     assert_string_equal(url_of(p, &aws_service_rds, "http://option", &arena), "http://option");
     setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true", 1);
-    assert_string_equal(url_of(p, &aws_service_rds, NULL, &arena), "https://rds.eu-west-1.amazonaws.com");
+    assert_string_equal(url_of(p, &aws_service_rds, NULL, &arena),
+                        "https://rds.eu-west-1.amazonaws.com");
     assert_string_equal(url_of(p, &aws_service_rds, "http://option", &arena), "http://option");
     arena_fini(&arena);
     clear_environment();
@@ -280,10 +307,12 @@ static void test_endpoint_errors(void **state)
         const char *region;
         const char *error;
     } cases[] = {
-        {"AWS_ENDPOINT_URL", "ftp://x", "eu-west-1", "the endpoint in AWS_ENDPOINT_URL isn't a plain http or https URL"},
+        {"AWS_ENDPOINT_URL", "ftp://x", "eu-west-1",
+         "the endpoint in AWS_ENDPOINT_URL isn't a plain http or https URL"},
         {"AWS_ENDPOINT_URL_RDS", "http://u:p@x", "eu-west-1",
          "the endpoint in AWS_ENDPOINT_URL_RDS isn't a plain http or https URL"},
-        {"AWS_ENDPOINT_URL", "http://x/?a=b", "eu-west-1", "the endpoint in AWS_ENDPOINT_URL isn't a plain http or https URL"},
+        {"AWS_ENDPOINT_URL", "http://x/?a=b", "eu-west-1",
+         "the endpoint in AWS_ENDPOINT_URL isn't a plain http or https URL"},
         {"AWS_USE_DUALSTACK_ENDPOINT", "true", "eu-west-1",
          "dual-stack endpoints aren't supported: set AWS_ENDPOINT_URL_RDS instead of AWS_USE_DUALSTACK_ENDPOINT"},
         {"AWS_PROFILE", "", "evil.example.com/", "\"evil.example.com/\" can't be an AWS region"},
@@ -294,7 +323,8 @@ static void test_endpoint_errors(void **state)
     (void)state;
     arena_init(&arena, 1024);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        EndpointQuestion question = {.service = &aws_service_rds, .region = cases[i].region, .profile = "default"};
+        EndpointQuestion question = {
+            .service = &aws_service_rds, .region = cases[i].region, .profile = "default"};
         Err err = ERR_INIT;
         Files files;
         Profiles *p = load(&files, "", "", &err);
@@ -316,7 +346,8 @@ static void test_urls(void **state)
         const char *url;
         const char *host, *name, *path, *query;
     } cases[] = {
-        {"https://rds.eu-west-1.amazonaws.com/", "rds.eu-west-1.amazonaws.com", "rds.eu-west-1.amazonaws.com", "/", ""},
+        {"https://rds.eu-west-1.amazonaws.com/", "rds.eu-west-1.amazonaws.com",
+         "rds.eu-west-1.amazonaws.com", "/", ""},
         {"http://127.0.0.1:80", "127.0.0.1", "127.0.0.1", "/", ""},
         {"http://127.0.0.1:8080/a/b?c=d#e", "127.0.0.1:8080", "127.0.0.1", "/a/b", "c=d"},
         {"https://x:443?q", "x", "x", "/", "q"},
@@ -375,27 +406,31 @@ static void test_failures(void **state)
         {AWS_QUERY, 403, "",
          "<ErrorResponse><Error><Code>AccessDenied</Code><Message>User x is not authorized</Message></Error>"
          "<RequestId>r</RequestId></ErrorResponse>",
-         "RDS CopyDBSnapshot: AccessDenied: User x is not authorized (request id r)", "AccessDenied", false,
-         "allow rds:CopyDBSnapshot for this identity"},
+         "RDS CopyDBSnapshot: AccessDenied: User x is not authorized (request id r)",
+         "AccessDenied", false, "allow rds:CopyDBSnapshot for this identity"},
         {AWS_QUERY, 403, "",
          "<ErrorResponse><Error><Code>SignatureDoesNotMatch</Code><Message>The request signature does not match.\n\n"
          "The Canonical String was\n'x-amz-security-token:SECRET'</Message></Error></ErrorResponse>",
          "RDS CopyDBSnapshot: SignatureDoesNotMatch: The request signature does not match. (request id none)",
          "SignatureDoesNotMatch", false, "the secret access key doesn't belong"},
-        {AWS_QUERY, 503, "", "<html><body>busy</body>", "RDS CopyDBSnapshot: HTTP 503 (request id none)", "HTTP 503", true, ""},
-        {AWS_QUERY, 429, "", "", "RDS CopyDBSnapshot: HTTP 429 (request id none)", "HTTP 429", true, ""},
+        {AWS_QUERY, 503, "", "<html><body>busy</body>",
+         "RDS CopyDBSnapshot: HTTP 503 (request id none)", "HTTP 503", true, ""},
+        {AWS_QUERY, 429, "", "", "RDS CopyDBSnapshot: HTTP 429 (request id none)", "HTTP 429", true,
+         ""},
         {AWS_JSON, 400, "x-amzn-RequestId: r-3\r\n",
          "{\"__type\":\"com.amazonaws.kms#NotFoundException:http://x\",\"message\":\"no such key\"}",
-         "RDS CopyDBSnapshot: NotFoundException: no such key (request id r-3)", "NotFoundException", false,
-         "a key of another account"},
+         "RDS CopyDBSnapshot: NotFoundException: no such key (request id r-3)", "NotFoundException",
+         false, "a key of another account"},
         {AWS_JSON, 400, "", "{\"__type\":\"ExpiredTokenException\",\"Message\":\"expired\"}",
-         "RDS CopyDBSnapshot: ExpiredTokenException: expired (request id none)", "ExpiredTokenException", false,
-         "the session credentials ran out"},
-        {AWS_JSON, 500, "", "{}", "RDS CopyDBSnapshot: HTTP 500 (request id none)", "HTTP 500", true, ""},
+         "RDS CopyDBSnapshot: ExpiredTokenException: expired (request id none)",
+         "ExpiredTokenException", false, "the session credentials ran out"},
+        {AWS_JSON, 500, "", "{}", "RDS CopyDBSnapshot: HTTP 500 (request id none)", "HTTP 500",
+         true, ""},
         {AWS_REST_XML, 400, "",
          "<InvalidChangeBatch xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Messages>"
          "<Message>Tried to create</Message></Messages><RequestId>r-4</RequestId></InvalidChangeBatch>",
-         "RDS CopyDBSnapshot: InvalidChangeBatch: Tried to create (request id r-4)", "InvalidChangeBatch", false, ""},
+         "RDS CopyDBSnapshot: InvalidChangeBatch: Tried to create (request id r-4)",
+         "InvalidChangeBatch", false, ""},
     };
 
     (void)state;
@@ -442,7 +477,9 @@ static void test_headers(void **state)
 
     (void)state;
     http_answer_init(&answer, 16);
-    buf_puts(&answer.head, "HTTP/1.1 200 OK\r\nDate:  Tue, 24 Nov 2026 12:00:00 GMT \r\nX-A: 1\r\nRetry-After: 3\r\n\r\n");
+    buf_puts(
+        &answer.head,
+        "HTTP/1.1 200 OK\r\nDate:  Tue, 24 Nov 2026 12:00:00 GMT \r\nX-A: 1\r\nRetry-After: 3\r\n\r\n");
     found = http_header(&answer, "date");
     assert_true(span_is(found, "Tue, 24 Nov 2026 12:00:00 GMT"));
     assert_null(http_header(&answer, "X").at);
@@ -462,18 +499,25 @@ static void test_restore_storage(void **state)
         bool iops, throughput;
         const char *restored;
     } cases[] = {
-        {"gp3", "postgres", 100, false, false, "gp3"}, {"gp3", "postgres", 400, true, true, "gp3"},
-        {"gp3", "oracle-ee", 200, true, true, "gp3"},  {"gp3", "sqlserver-ee", 20, true, true, "gp3"},
-        {"gp2", "postgres", 4000, false, false, "gp2"}, {"io1", "postgres", 100, true, false, "io1"},
-        {"io2", "mysql", 100, true, false, "io2"},      {"standard", "mysql", 100, false, false, "gp3"},
+        {"gp3", "postgres", 100, false, false, "gp3"},
+        {"gp3", "postgres", 400, true, true, "gp3"},
+        {"gp3", "oracle-ee", 200, true, true, "gp3"},
+        {"gp3", "sqlserver-ee", 20, true, true, "gp3"},
+        {"gp2", "postgres", 4000, false, false, "gp2"},
+        {"io1", "postgres", 100, true, false, "io1"},
+        {"io2", "mysql", 100, true, false, "io2"},
+        {"standard", "mysql", 100, false, false, "gp3"},
     };
     Arena arena;
 
     (void)state;
     arena_init(&arena, 1024);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        RdsInstance from = {.storage_type = cases[i].type, .engine = cases[i].engine, .iops = aws_num(3000),
-                            .storage_throughput = aws_num(125), .allocated_storage = aws_num(cases[i].size)};
+        RdsInstance from = {.storage_type = cases[i].type,
+                            .engine = cases[i].engine,
+                            .iops = aws_num(3000),
+                            .storage_throughput = aws_num(125),
+                            .allocated_storage = aws_num(cases[i].size)};
         RdsRestore restore;
 
         rds_restore_as(&from, "new", "snap", &arena, &restore);
@@ -488,11 +532,19 @@ static void test_modify_as(void **state)
 {
     RdsGroupStatus old_groups[] = {{"sg-1", "active"}, {"sg-2", "active"}};
     const char *logs[] = {"postgresql"};
-    RdsInstance from = {.name = "src", .monitoring_interval = aws_num(60), .monitoring_role = "role",
-                        .max_allocated_storage = aws_num(500), .backup_retention = aws_num(0),
-                        .maintenance_window = "sun:01:00-sun:02:00", .performance_insights = AWS_TRUE,
-                        .performance_kms_key = "key", .performance_retention = aws_num(7), .multi_az = AWS_FALSE,
-                        .security_groups = {old_groups, 2}, .log_exports = {logs, 1}, .port = 5432};
+    RdsInstance from = {.name = "src",
+                        .monitoring_interval = aws_num(60),
+                        .monitoring_role = "role",
+                        .max_allocated_storage = aws_num(500),
+                        .backup_retention = aws_num(0),
+                        .maintenance_window = "sun:01:00-sun:02:00",
+                        .performance_insights = AWS_TRUE,
+                        .performance_kms_key = "key",
+                        .performance_retention = aws_num(7),
+                        .multi_az = AWS_FALSE,
+                        .security_groups = {old_groups, 2},
+                        .log_exports = {logs, 1},
+                        .port = 5432};
     RdsInstance made = from;
     RdsModify modify;
     Arena arena;
@@ -543,7 +595,10 @@ static void test_states(void **state)
 
 static void test_key_check(void **state)
 {
-    KmsKey key = {.arn = "arn:k", .state = "Enabled", .spec = "SYMMETRIC_DEFAULT", .usage = "ENCRYPT_DECRYPT"};
+    KmsKey key = {.arn = "arn:k",
+                  .state = "Enabled",
+                  .spec = "SYMMETRIC_DEFAULT",
+                  .usage = "ENCRYPT_DECRYPT"};
     Err err = ERR_INIT;
 
     (void)state;
@@ -554,7 +609,8 @@ static void test_key_check(void **state)
     key.state = "Enabled";
     key.spec = "RSA_2048";
     assert_false(kms_check_key(&key, &err));
-    assert_string_equal(err.text, "key arn:k can't encrypt a database: spec RSA_2048, usage ENCRYPT_DECRYPT");
+    assert_string_equal(err.text,
+                        "key arn:k can't encrypt a database: spec RSA_2048, usage ENCRYPT_DECRYPT");
 }
 
 /* Programs ----------------------------------------------------------------------------------- */
@@ -619,7 +675,8 @@ static void test_open(void **state)
     aws_free(other);
     setenv("AWS_MAX_ATTEMPTS", "many", 1);
     assert_null(aws_open(&options, &err));
-    assert_string_equal(err.text, "AWS: AWS_MAX_ATTEMPTS or max_attempts is \"many\", not a number from 1 to 100");
+    assert_string_equal(
+        err.text, "AWS: AWS_MAX_ATTEMPTS or max_attempts is \"many\", not a number from 1 to 100");
     drop(&files, p);
     clear_environment();
     aws = aws_open(&options, &err);
@@ -631,11 +688,21 @@ static void test_open(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_query),          cmocka_unit_test(test_profiles),      cmocka_unit_test(test_profile_errors),
-        cmocka_unit_test(test_own_endpoints),  cmocka_unit_test(test_endpoint_order), cmocka_unit_test(test_endpoint_errors),
-        cmocka_unit_test(test_urls),           cmocka_unit_test(test_failures),      cmocka_unit_test(test_code_is),
-        cmocka_unit_test(test_headers),        cmocka_unit_test(test_restore_storage), cmocka_unit_test(test_modify_as),
-        cmocka_unit_test(test_states),         cmocka_unit_test(test_key_check),     cmocka_unit_test(test_process),
+        cmocka_unit_test(test_query),
+        cmocka_unit_test(test_profiles),
+        cmocka_unit_test(test_profile_errors),
+        cmocka_unit_test(test_own_endpoints),
+        cmocka_unit_test(test_endpoint_order),
+        cmocka_unit_test(test_endpoint_errors),
+        cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_code_is),
+        cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_restore_storage),
+        cmocka_unit_test(test_modify_as),
+        cmocka_unit_test(test_states),
+        cmocka_unit_test(test_key_check),
+        cmocka_unit_test(test_process),
         cmocka_unit_test(test_open),
     };
 

@@ -1,4 +1,5 @@
-/* The signer against AWS's published vectors, against botocore's own, and its canonical forms by hand. */
+/* The signer against AWS's published vectors, against botocore's own, and its canonical forms by
+ * hand. */
 #include "tests/unit/kit.h"
 
 #include <dirent.h>
@@ -45,7 +46,8 @@ static void add_header(Vector *v, const char *name, const char *value)
     v->headers[v->in.header_count++] = (HttpHeader){name, value};
 }
 
-/* "Name:value" lines up to an empty one; a line that begins with a blank belongs to the one above. */
+/* "Name:value" lines up to an empty one; a line that begins with a blank belongs to the one above.
+ */
 static void read_headers(Vector *v, char *at)
 {
     while (*at && *at != '\n') {
@@ -216,7 +218,9 @@ static size_t take_headers(const json_t *one, HttpHeader *headers)
 static void check_case(const json_t *one)
 {
     HttpHeader headers[16];
-    AwsKeys keys = {.id = own(get(one, "id")), .secret = own(get(one, "secret")), .token = own(get(one, "token"))};
+    AwsKeys keys = {.id = own(get(one, "id")),
+                    .secret = own(get(one, "secret")),
+                    .token = own(get(one, "token"))};
     bool presign = json_is_true(json_object_get(one, "presign"));
     char date[SIGV4_DATE];
     Err err = ERR_INIT;
@@ -240,8 +244,9 @@ static void check_case(const json_t *one)
             headers[in.header_count++] = (HttpHeader){"X-Amz-Security-Token", keys.token};
         assert_true(sigv4_sign(&in, &keys, &arena, &out, &err));
     } else {
-        assert_true(sigv4_presign(&in, &keys, (unsigned)json_integer_value(json_object_get(one, "expires")), &arena, &out,
-                                  &err));
+        assert_true(sigv4_presign(&in, &keys,
+                                  (unsigned)json_integer_value(json_object_get(one, "expires")),
+                                  &arena, &out, &err));
     }
     assert_string_equal(arena_str_of(&arena, out.canonical), get(one, "canonical"));
     assert_string_equal(presign ? out.signature : out.authorization, get(one, "expected"));
@@ -354,8 +359,10 @@ static void test_times(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_published_vectors), cmocka_unit_test(test_botocore),
-        cmocka_unit_test(test_canonical_paths),   cmocka_unit_test(test_canonical_queries),
+        cmocka_unit_test(test_published_vectors),
+        cmocka_unit_test(test_botocore),
+        cmocka_unit_test(test_canonical_paths),
+        cmocka_unit_test(test_canonical_queries),
         cmocka_unit_test(test_times),
     };
 

@@ -55,8 +55,10 @@ static void test_refusals(void **state)
         {"<a>", "an answer isn't XML: no element found in line 1, column 3"},
         {"<a>\x01</a>", "an answer isn't XML: not well-formed (invalid token) in line 1, column 3"},
         {"<!DOCTYPE a><a/>", "an XML answer is refused: it has a document type declaration"},
-        {"<!DOCTYPE a [<!ENTITY b \"b\">]><a>&b;</a>", "an XML answer is refused: it has a document type declaration"},
-        {"<!DOCTYPE a SYSTEM \"file:///etc/passwd\"><a/>", "an XML answer is refused: it has a document type declaration"},
+        {"<!DOCTYPE a [<!ENTITY b \"b\">]><a>&b;</a>",
+         "an XML answer is refused: it has a document type declaration"},
+        {"<!DOCTYPE a SYSTEM \"file:///etc/passwd\"><a/>",
+         "an XML answer is refused: it has a document type declaration"},
         {"<a>&b;</a>", "an answer isn't XML: undefined entity in line 1, column 3"},
     };
     Arena arena;
@@ -162,8 +164,9 @@ static void test_scrub(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tree),        cmocka_unit_test(test_refusals), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_truncations), cmocka_unit_test(test_scrub),
+        cmocka_unit_test(test_tree),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_limits), cmocka_unit_test(test_truncations),
+        cmocka_unit_test(test_scrub),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
