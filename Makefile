@@ -7,6 +7,9 @@ B    ?= build/$(MODE)
 ifeq ($(origin CC),default)
 CC   := gcc
 endif
+ifeq ($(MODE),fuzz)
+CC   := clang
+endif
 RUN  ?=
 
 PKGS := libpq libmariadb libcurl openssl libzstd sqlite3 expat jansson libxxhash libdeflate smartcols uuid libmicrohttpd
@@ -22,9 +25,6 @@ OPT_release := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 OPT_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 OPT_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 OPT_fuzz    := $(OPT_asan) -fsanitize=fuzzer-no-link
-ifeq ($(MODE),fuzz)
-CC := clang
-endif
 
 # Named crash points and other test hooks exist in every build but the one that is installed.
 ifneq ($(MODE),release)
