@@ -2,10 +2,11 @@
  *
  *   lag SOURCE TARGET RATE SECONDS
  *
- * Wants table lag (id bigint primary key, …) and accounts (id, balance) on both sides, with a stream between them that
- * somebody else runs. One session commits RATE transactions a second (an update and an insert of the next id); another asks the
- * target for its highest id, POLL_US after each answer. The time counts from the moment in which the source's answer to the
- * commit is here to the moment in which the target's answer is. Prints one line of JSON, times in microseconds.
+ * Wants table lag (id bigint primary key, …) and accounts (id, balance) on both sides, with a
+ * stream between them that somebody else runs. One session commits RATE transactions a second (an
+ * update and an insert of the next id); another asks the target for its highest id, POLL_US after
+ * each answer. The time counts from the moment in which the source's answer to the commit is here
+ * to the moment in which the target's answer is. Prints one line of JSON, times in microseconds.
  */
 #include "engine/base/base.h"
 
@@ -98,7 +99,8 @@ static bool highest(Lag *lag, uint64_t *id)
     return ok;
 }
 
-/* Ids are committed in order by one session, and both kinds of stream keep that order: the highest says all. */
+/* Ids are committed in order by one session, and both kinds of stream keep that order: the highest
+ * says all. */
 static bool watch(Lag *lag, Histogram *seen)
 {
     uint64_t last = 0, id, moved = mono_us();
@@ -116,10 +118,12 @@ static bool watch(Lag *lag, Histogram *seen)
             while (lag->written <= last && !lag->failed)
                 until_us(mono_us() + 5);
             if (lag->committed_us[last] - lag->began_us > WARM_US)
-                histogram_add(seen, now > lag->committed_us[last] ? now - lag->committed_us[last] : 0);
+                histogram_add(seen,
+                              now > lag->committed_us[last] ? now - lag->committed_us[last] : 0);
         }
         if (now - moved > PATIENCE_US) {
-            fprintf(stderr, "lag: nothing new on the target for a minute, after id %" PRIu64 "\n", last);
+            fprintf(stderr, "lag: nothing new on the target for a minute, after id %" PRIu64 "\n",
+                    last);
             return false;
         }
         until_us(now + POLL_US);
@@ -159,10 +163,12 @@ static bool run(Lag *lag, Histogram *seen)
 
 static void print(const Lag *lag, const Histogram *seen)
 {
-    printf("{\"rate\": %u, \"count\": %" PRIu64 ", \"p50\": %" PRIu64 ", \"p90\": %" PRIu64 ", \"p99\": %" PRIu64
-           ", \"p999\": %" PRIu64 ", \"max\": %" PRIu64 ", \"writer_late\": %" PRIu64 "}\n",
+    printf("{\"rate\": %u, \"count\": %" PRIu64 ", \"p50\": %" PRIu64 ", \"p90\": %" PRIu64
+           ", \"p99\": %" PRIu64 ", \"p999\": %" PRIu64 ", \"max\": %" PRIu64
+           ", \"writer_late\": %" PRIu64 "}\n",
            lag->rate, seen->count, histogram_percentile(seen, 50), histogram_percentile(seen, 90),
-           histogram_percentile(seen, 99), histogram_percentile(seen, 99.9), seen->most, lag->late_us);
+           histogram_percentile(seen, 99), histogram_percentile(seen, 99.9), seen->most,
+           lag->late_us);
 }
 
 int main(int argc, char **argv)
@@ -180,12 +186,15 @@ int main(int argc, char **argv)
     if (!lag.committed_us || !lag.rate)
         abort();
     histogram_init(&seen);
-    (void)prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL); /* nanoseconds, not the usual 50 microseconds */
-    lag.source = session(argv[1], "w",
-                         "with a as (update accounts set balance = balance + 1 where id = $1::bigint % 1000 + 1) "
-                         "insert into lag values ($1::bigint, 'some text that goes along')",
-                         1);
-    lag.target = lag.source ? session(argv[2], "r", "select coalesce(max(id), 0) from lag", 0) : NULL;
+    (void)prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL,
+                0UL); /* nanoseconds, not the usual 50 microseconds */
+    lag.source = session(
+        argv[1], "w",
+        "with a as (update accounts set balance = balance + 1 where id = $1::bigint % 1000 + 1) "
+        "insert into lag values ($1::bigint, 'some text that goes along')",
+        1);
+    lag.target =
+        lag.source ? session(argv[2], "r", "select coalesce(max(id), 0) from lag", 0) : NULL;
     if (!lag.target || !run(&lag, &seen))
         return 1;
     print(&lag, &seen);
