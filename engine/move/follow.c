@@ -209,7 +209,8 @@ static bool too_late(Follow *follow, const FollowWait *wait, Err *err)
                                 follow->runners ? follow->runners[i].name : follow->slot, lsn_text(s.applied_end.at, at),
                                 s.lag_bytes, (double)s.lag_us / 1e6);
     }
-    return err_fail(err, ERR_TIMEOUT, "%s: not done in time: %s", wait->what, text);
+    err_fail(err, ERR_TIMEOUT, "%s: not done in time: %s", wait->what, text);
+    return err_hint(err, "a longer --timeout, or a quieter time");
 }
 
 /* Shared by all waits: failed streams, the stop, the deadline, the tick. */
