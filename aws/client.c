@@ -18,6 +18,7 @@
 #define RETRY_MS      1000
 #define MOST_PAUSE    20 /* in units of retry_ms */
 #define MOST_ANSWER   MIB(8)
+#define MOST_NONSENSE 5 /* looks in a row */
 
 /* The retry quota of the SDKs' standard mode: when most calls fail, more retries only add to the
  * trouble. */
@@ -292,7 +293,7 @@ static bool only_reads(const char *operation)
 static bool attempt(Aws *aws, const AwsCall *call, const AwsKeys *keys, HttpAnswer *answer,
                     Arena *arena, Err *err)
 {
-    Endpoint endpoint;
+    Endpoint endpoint = {.url = NULL};
     HttpUrl url;
     HttpRequest request = {.method = call->method,
                            .body = call->body,
@@ -579,10 +580,19 @@ static bool wait_failed(const AwsWait *wait, const AwsProgress *progress, Err *e
     return err_code(err, progress->status);
 }
 
+/* Nonsense now and then comes from a proxy in between; always, it's a client that doesn't
+ * understand the service. */
+static bool may_look_again(const Err *err, unsigned nonsense)
+{
+    return (err->kind == ERR_AWS && err->transient) ||
+           (err->kind == ERR_PROTOCOL && nonsense < MOST_NONSENSE);
+}
+
 bool aws_wait(Aws *aws, const AwsWait *wait, Err *err)
 {
     uint64_t began = mono_ms();
     unsigned pause = (unsigned)size_min(FIRST_POLL_MS, aws->options.poll_ms);
+    unsigned nonsense = 0;
 
     for (;;) {
         AwsProgress progress = {.percent = -1};
@@ -590,7 +600,8 @@ bool aws_wait(Aws *aws, const AwsWait *wait, Err *err)
 
         err_clear(err);
         seen = wait->look(wait->self, &progress, err);
-        if (!seen && !(err->kind == ERR_AWS && err->transient))
+        nonsense = !seen && err->kind == ERR_PROTOCOL ? nonsense + 1 : 0;
+        if (!seen && !may_look_again(err, nonsense))
             return err_context(err, "waiting for %s", wait->what);
         if (!seen)
             log_err(LOG_LEVEL_WARN, "a look at an AWS resource failed, it is looked at again", err);

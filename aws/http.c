@@ -236,6 +236,10 @@ static bool fail_transfer(const HttpRequest *request, CURLcode code, const char 
             "the server's certificate must be trusted: AWS_CA_BUNDLE names a file with the CA's certificate");
     }
     answer->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+    if (!is_our_mistake(code))
+        err_hint(
+            err,
+            "is the region right, and does this machine reach that address? HTTPS_PROXY names a proxy");
     err->transient = !is_our_mistake(code);
     return err_code(err, answer->timed_out ? "Timeout" : "ConnectionError");
 }

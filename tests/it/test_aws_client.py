@@ -365,6 +365,15 @@ def test_waiting_survives_faults_and_ends_on_failure(fake, tmp_path):
     assert done.code == 6 and done.value["code"] == "DBSnapshotNotFound"
 
 
+def test_nonsense_in_between_and_always(fake, tmp_path):
+    server = fake(answer("<html>"), answer("<html>"), snapshots(snapshot("x")))
+    assert awscall("wait-snapshot", "x", env=plain_env(server.url, tmp_path)).code == 0
+    server = fake(always=answer("<html>"))
+    done = awscall("--poll-ms=10", "wait-snapshot", "x", env=plain_env(server.url, tmp_path))
+    assert done.code == 7 and len(server.requests) == 5
+    assert done.value["error"].startswith("waiting for snapshot x: RDS DescribeDBSnapshots: an answer isn't XML")
+
+
 def test_settled_means_for_a_while(fake, tmp_path):
     def db(status, pending=""):
         return rds_answer("DescribeDBInstances", "<DBInstances><DBInstance><DBInstanceIdentifier>x</DBInstanceIdentifier><DBInstanceStatus>"
