@@ -186,7 +186,8 @@ static bool choose_start(Session *s, Position *start, Err *err)
     bool known = progress.any || !position_is_none(progress.start);
     char at[POSITION_TEXT], end[LSN_TEXT];
 
-    *start = progress.any ? progress.applied_end : progress.start;
+    /* Of a stream's very first batch, there in part, nothing was before. */
+    *start = position_is_none(progress.applied_end) ? progress.start : progress.applied_end;
     if (!known)
         *start = position_is_none(wanted) ? position_of_lsn(s->facts.confirmed) : wanted;
     if (s->facts.confirmed > start->at)

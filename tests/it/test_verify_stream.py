@@ -182,3 +182,35 @@ def test_without_a_stream_it_says_so(pair):
     pair.both("create table t (id int primary key)")
     r = pair.command("verify", "--json", code=0).json()["databases"][0]
     assert r["how"] == "as is" and r["position"] is None and "no stream" in r["note"]
+
+
+@pytest.mark.hooks
+def test_a_batch_that_is_there_in_part_is_completed_first(stream):
+    """Killed between the lanes' commits: the target is between two states, and must not be looked at in that."""
+    stream.run.stop()
+    ended = threading.Event()
+
+    def write():
+        con = stream.source.connect()
+        cur = con.cursor()
+        k = 0
+        while not ended.is_set():
+            k += 1
+            cur.execute("insert into t select g, 'x' from generate_series(%s, %s) g", (k * 3000, k * 3000 + 2999))
+            cur.execute("update t set v = v || 'y' where id between %s and %s", (k * 3000 - 1500, k * 3000 + 1000))
+            ended.wait(0.3)                     # a build with hooks is slow, and has to catch up
+        con.close()
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for round_ in range(5):
+            dies = stream.start("--lanes=3", env={"KB_CRASH_AT": f"between-lane-commits:{2 + round_}"})
+            dies.process.wait(60)
+            lives = stream.start("--lanes=3")
+            listening(stream)
+            r = verify(stream)
+            assert r["how"] == "at position" and r["equal"], r
+            lives.stop()
+    finally:
+        ended.set()
+        writer.join()
