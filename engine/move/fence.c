@@ -22,7 +22,7 @@ struct Fence {
     Arena arena;
     Pg maintenance;
     Holder *holders;
-    bool locked;
+    uint64_t deadlock_ms; /* the server's deadlock_timeout */
 };
 
 static void sleep_ms(uint64_t ms)
@@ -104,12 +104,25 @@ static bool connect_holder(Fence *fence, Holder *holder, Err *err)
     return read_tables(fence, holder, err) || err_context(err, "fence of %s", holder->db.name);
 }
 
+static bool read_deadlock_timeout(Fence *fence, Err *err)
+{
+    AUTO_BUF text;
+
+    buf_init(&text, 64);
+    if (!pg_value(&fence->maintenance, &text, err, "select setting from pg_settings where name = 'deadlock_timeout'", 0, NULL))
+        return false;
+    fence->deadlock_ms = strtoull(buf_str(&text), NULL, 10);
+    return true;
+}
+
 static bool connect_all(Fence *fence, Err *err)
 {
     PgOptions options = {.application = "keybridge fence", .stop = fence->conf.stop};
 
     if (!pg_open(&fence->maintenance, fence->conf.maintenance_dsn, ERR_SOURCE, &options, err))
         return err_context(err, "the maintenance database");
+    if (!read_deadlock_timeout(fence, err))
+        return false;
     for (size_t i = 0; i < fence->conf.count; i++) {
         fence->holders[i].db = fence->conf.dbs[i];
         if (!connect_holder(fence, &fence->holders[i], err))
@@ -180,17 +193,20 @@ static uint64_t patience_ms(const Fence *fence, unsigned attempts)
 {
     uint64_t ms = (uint64_t)25 << (attempts < 6 ? attempts : 6);
 
-    return ms < fence->conf.lock_timeout_ms ? ms : fence->conf.lock_timeout_ms;
+    ms = ms < fence->conf.lock_timeout_ms ? ms : fence->conf.lock_timeout_ms;
+    return ms < fence->deadlock_ms / 2 || fence->deadlock_ms < 20 ? ms : fence->deadlock_ms / 2;
 }
 
-static bool send_locks(Holder *holder, uint64_t timeout_ms, Err *err)
+#define BEFORE_LOCKS 2 /* statements that come before the first lock */
+
+static bool send_locks(Holder *holder, const char *begin, uint64_t timeout_ms, const char *mode, Err *err)
 {
     AUTO_BUF sql;
 
     buf_init(&sql, MIB(64));
-    buf_printf(&sql, "begin; set local lock_timeout = '%" PRIu64 "ms';", timeout_ms);
+    buf_printf(&sql, "%s; set local lock_timeout = '%" PRIu64 "ms';", begin, timeout_ms);
     for (size_t i = 0; i < holder->table_count; i++)
-        buf_printf(&sql, "lock table only %s in share row exclusive mode;", holder->tables[i]);
+        buf_printf(&sql, "lock table only %s in %s mode;", holder->tables[i], mode);
     if (!buf_ok(&sql, "the list of tables to lock", err))
         return false;
     return PQsendQuery(holder->lock.conn, buf_str(&sql)) || pg_fail(&holder->lock, NULL, err, "locking the tables");
@@ -245,13 +261,15 @@ static bool take_locks(Holder *holder, uint64_t deadline, bool *busy, Err *err)
         if (!res)
             return ok;
         if (PQresultStatus(res) != PGRES_COMMAND_OK && ok) {
-            const char *table = answers >= 2 && answers - 2 < holder->table_count ? holder->tables[answers - 2] : "?";
+            const char *table = answers >= BEFORE_LOCKS && answers - BEFORE_LOCKS < holder->table_count
+                                    ? holder->tables[answers - BEFORE_LOCKS]
+                                    : "?";
 
             ok = pg_fail(&holder->lock, res, err, "locking");
             *busy = strcmp(err->code, "55P03") == 0 || strcmp(err->code, "57014") == 0 || strcmp(err->code, "40P01") == 0;
             err_context(err, "table %s in %s", table, holder->db.name);
-            if (answers >= 2)
-                move_to_front(holder, answers - 2);
+            if (answers >= BEFORE_LOCKS)
+                move_to_front(holder, answers - BEFORE_LOCKS);
         }
         answers++;
         PQclear(res);
@@ -286,19 +304,17 @@ void fence_unlock(Fence *fence)
         if (pg->conn && PQtransactionStatus(pg->conn) != PQTRANS_IDLE && !pg_exec(pg, "rollback", &ignored))
             log_err(LOG_LEVEL_WARN, "releasing the locks failed, so the server does it when the connection ends", &ignored);
     }
-    fence->locked = false;
 }
 
-static bool attempt(Fence *fence, unsigned attempts, bool *busy, Err *err)
+/* One mode on all tables of all databases, at the same time. */
+static bool lock_all(Fence *fence, const char *begin, uint64_t timeout_ms, const char *mode, bool *busy, Err *err)
 {
-    /* Locks that are granted at once cost next to nothing; what waits does so with writers queueing behind it. */
-    uint64_t timeout_ms = patience_ms(fence, attempts);
     uint64_t deadline = mono_ms() + 2 * timeout_ms;
     bool ok = true;
     size_t sent = 0;
 
     for (; ok && sent < fence->conf.count; sent++)
-        ok = send_locks(&fence->holders[sent], timeout_ms, err);
+        ok = send_locks(&fence->holders[sent], begin, timeout_ms, mode, err);
     for (size_t i = 0; i < sent; i++) {
         Err one = ERR_INIT;
 
@@ -311,18 +327,92 @@ static bool attempt(Fence *fence, unsigned attempts, bool *busy, Err *err)
     return ok;
 }
 
+static bool in_all(Fence *fence, const char *sql, Err *err)
+{
+    for (size_t i = 0; i < fence->conf.count; i++)
+        if (!pg_exec(&fence->holders[i].lock, sql, err))
+            return err_context(err, "database %s", fence->holders[i].db.name);
+    return true;
+}
+
+/* Nobody who writes waits for this. When it isn't granted the locks proper are tried all the same: what is in the way
+ * may be gone by then. */
+static bool keep_vacuum_out(Fence *fence, Err *err)
+{
+    bool busy = false;
+
+    if (lock_all(fence, "begin", fence->deadlock_ms + 500, "share update exclusive", &busy, err))
+        return in_all(fence, "savepoint vacuum_is_out", err);
+    if (!busy)
+        return false;
+    log_info("something else than a writer holds a table", F_STR("because", err->text));
+    err_clear(err);
+    fence_unlock(fence);
+    return in_all(fence, "begin", err) && in_all(fence, "savepoint vacuum_is_out", err);
+}
+
+/* Locks that are granted at once cost next to nothing; what waits does so with writers queueing behind it. */
+static bool attempt(Fence *fence, unsigned attempts, bool *busy, Err *err)
+{
+    return lock_all(fence, "rollback to savepoint vacuum_is_out", patience_ms(fence, attempts), "share row exclusive", busy,
+                    err);
+}
+
+/* Who holds what we want, longest first: a transaction that stays open, a vacuum, a DDL. */
+static void put_holders(Fence *fence, Buf *who)
+{
+    for (size_t i = 0; i < fence->conf.count; i++) {
+        Err ignored = ERR_INIT;
+        AUTO_RESULT res = pg_rows(
+            &fence->holders[i].side, &ignored,
+            "select 'pid ' || a.pid || ' ' || coalesce(a.usename, a.backend_type) || coalesce(' from ' || host(client_addr), '')"
+            " || coalesce(' (' || nullif(application_name, '') || ')', '') || ', open '"
+            " || round(extract(epoch from clock_timestamp() - min(xact_start))) || ' s, ' || coalesce(state, '?')"
+            " || ', holds ' || string_agg(distinct l.relation::regclass::text, ' ') from pg_locks l join pg_stat_activity a"
+            " using (pid) where l.locktype = 'relation' and l.granted and l.database = (select oid from pg_database where"
+            " datname = current_database()) and l.relation >= 16384 and l.mode in ('RowExclusiveLock',"
+            " 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') and"
+            " l.pid <> $1::int and xact_start < clock_timestamp() - interval '200 ms' and exists (select from pg_class c where"
+            " c.oid = l.relation and c.relkind = 'r')"
+            " group by a.pid, a.usename, a.backend_type, client_addr, application_name, state order by min(xact_start) limit 5",
+            arena_printf(&fence->arena, "%d", PQbackendPID(fence->holders[i].lock.conn)));
+
+        for (int row = 0; res && row < PQntuples(res) && who->len < 600; row++)
+            buf_printf(who, "%s%s", who->len ? "; " : "", PQgetvalue(res, row, 0));
+    }
+}
+
 static bool give_up(Fence *fence, unsigned attempts, Err *err)
 {
     AUTO_BUF who;
     Err last = *err;
     Err ignored = ERR_INIT;
 
-    buf_init(&who, 4096);
-    if (!origin_open_transactions(&fence->maintenance, 200, &who, &ignored))
+    buf_init(&who, 8192);
+    put_holders(fence, &who);
+    if (!who.len && !origin_open_transactions(&fence->maintenance, 200, &who, &ignored))
         buf_clear(&who);
-    err_fail(err, ERR_TIMEOUT, "the tables could not be locked in %u attempts: %s; open: %s", attempts, last.text,
+    err_fail(err, ERR_TIMEOUT, "the tables could not be locked in %u attempts: %s; in the way: %s", attempts, last.text,
              who.len ? buf_str(&who) : "nobody now");
     return err_hint(err, "end the transactions that stay open, or come back at a quieter time; nothing was changed");
+}
+
+static bool try_once(Fence *fence, FenceLocks *locks, bool *busy, Err *err)
+{
+    bool same = false;
+
+    *busy = false;
+    locks->attempts++;
+    locks->asked_us = mono_us();
+    if (!attempt(fence, locks->attempts, busy, err))
+        return false;
+    locks->granted_us = mono_us();
+    if (!still_the_same(fence, &same, err))
+        return false;
+    if (same)
+        return true;
+    *busy = true;
+    return err_fail(err, ERR_SOURCE, "tables were made or rewritten meanwhile");
 }
 
 bool fence_lock(Fence *fence, FenceLocks *locks, Err *err)
@@ -330,32 +420,32 @@ bool fence_lock(Fence *fence, FenceLocks *locks, Err *err)
     uint64_t deadline = mono_ms() + fence->conf.give_up_ms;
 
     *locks = (FenceLocks){0};
+    if (!keep_vacuum_out(fence, err))
+        return false;
     for (;;) {
-        bool busy = false;
-        bool same = false;
-        bool got;
+        bool busy;
+        Err ignored = ERR_INIT;
 
-        locks->attempts++;
-        locks->asked_us = mono_us();
-        got = attempt(fence, locks->attempts, &busy, err);
-        locks->granted_us = mono_us();
-        if (got && !still_the_same(fence, &same, err))
-            got = busy = false;
-        if (got && same) {
-            fence->locked = true;
+        if (try_once(fence, locks, &busy, err)) {
             for (size_t i = 0; i < fence->conf.count; i++)
                 locks->tables += fence->holders[i].table_count;
             return true;
         }
+        /* Writers first: what we hold of the locks proper goes back at once. */
+        if (busy && !in_all(fence, "rollback to savepoint vacuum_is_out", &ignored))
+            busy = false;
+        if (busy && mono_ms() < deadline) {
+            log_info("fence gave way", F_U64("attempt", locks->attempts), F_STR("because", err->text));
+            err_clear(err);
+            if (!stop_wait(fence->conf.stop, 30 + 40 * (locks->attempts < 10 ? locks->attempts : 10)))
+                continue;
+            busy = false;
+            stop_fail(err, "locking the tables");
+        }
+        if (busy)
+            give_up(fence, locks->attempts, err);
         fence_unlock(fence);
-        if (!got && !busy)
-            return false;
-        if (mono_ms() >= deadline)
-            return give_up(fence, locks->attempts, err);
-        log_info("fence gave way", F_U64("attempt", locks->attempts), F_STR("because", got ? "tables changed" : err->text));
-        err_clear(err);
-        if (stop_wait(fence->conf.stop, 30 + 40 * (locks->attempts < 10 ? locks->attempts : 10)))
-            return stop_fail(err, "locking the tables");
+        return false;
     }
 }
 

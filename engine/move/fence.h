@@ -2,8 +2,11 @@
  *
  * Locks: one transaction per database holds SHARE ROW EXCLUSIVE on every published table. Writers wait (an
  * application sees a pause, not an error), readers go on. A lock that isn't granted within lock_timeout_ms ends the attempt:
- * everything is released, so that no queue builds up behind us and nothing deadlocks (the timeout lies below
+ * the locks are released, so that no queue builds up behind us and nothing deadlocks (the timeout is kept below
  * deadlock_timeout), and the table that was in the way is asked for first the next time.
+ *
+ * Before that, without hurry, SHARE UPDATE EXCLUSIVE: writers don't notice it, but an autovacuum, which would otherwise keep
+ * us out for as long as it takes, is cancelled by the server after deadlock_timeout, and no new one begins.
  *
  * For good: ALTER DATABASE … ALLOW_CONNECTIONS false, which no session can override and which needs no more than
  * owning the database; then all other sessions are ended. It is undone from another database (template1). The

@@ -175,7 +175,7 @@ class Scene:
             return False
         try:
             with con.cursor() as cur:
-                cur.execute("update account set changes = changes where id = 1")
+                cur.execute("update account set changes = changes where id = 0")
             return True
         except psycopg2.Error:
             return False

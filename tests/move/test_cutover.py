@@ -133,7 +133,7 @@ def test_idle_transaction_in_the_way_is_named(moved):
     with con.cursor() as cur:
         cur.execute("insert into t (w, n) values (1, 1)")
     done = cutover(moved, "--timeout=1s")
-    assert done.code == 3 and "idle in transaction" in done.error(), done
+    assert done.code == 3 and "idle in transaction" in done.error() and "holds public.t" in done.error(), done
     con.rollback()
     con.close()
     assert writable(moved.source)
@@ -154,6 +154,50 @@ def test_prepared_transaction_in_the_way_is_named(fresh_server, target_server, m
     assert done.code == 0, done
     assert pair.target.one("select count(*) from t") == 1
     source.sql(f"alter database {pair.id} allow_connections true", dbname="template1")
+
+
+VACUUMED = "create table v (a int primary key, b int)"
+FILL = "insert into v select g, 0 from generate_series(1, 60000) g; delete from v where a % 2 = 0"
+
+
+def vacuuming(database):
+    return database.sql("select pid from pg_stat_progress_vacuum where relid = 'v'::regclass")
+
+
+def test_an_autovacuum_is_sent_away(moved):
+    """It holds a lock that conflicts with ours, for hours on a big table; the server cancels it only for somebody who waits."""
+    moved.both(VACUUMED)
+    moved.source.sql("alter table v set (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, "
+                     "autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)")
+    moved.source.sql(FILL)
+    kb.wait_until(lambda: vacuuming(moved.source), 60, "autovacuum")
+    done = cutover(moved)
+    assert done.code == 0, done
+    assert not writable(moved.source) and writable(moved.target)
+
+
+def test_a_vacuum_by_hand_is_named(moved):
+    moved.both(VACUUMED)
+    moved.source.sql("alter table v set (autovacuum_enabled = off)")
+    moved.source.sql(FILL)
+    con = moved.source.connect()
+    vacuum = threading.Thread(target=_slow_vacuum, args=(con,))
+    vacuum.start()
+    kb.wait_until(lambda: vacuuming(moved.source), 20, "vacuum")
+    done = cutover(moved, "--timeout=1s")
+    assert done.code == 3 and "holds public.v" in done.error(), done
+    con.cancel()
+    vacuum.join()
+    assert cutover(moved).code == 0
+
+
+def _slow_vacuum(con):
+    try:
+        with con.cursor() as cur:
+            cur.execute("set vacuum_cost_delay = 100; set vacuum_cost_limit = 1")
+            cur.execute("vacuum v")
+    except psycopg2.Error:
+        pass
 
 
 def test_another_owner_is_told_before_anything_is_blocked(moved):

@@ -99,7 +99,7 @@ def test_a_long_transaction_is_named_and_nothing_changes(scene):
     run = scene.start("--cutover", "--timeout=2s")
     kb.wait_until(lambda: "sequences looked at" in run.err() or not run.alive(), 90)
     with con.cursor() as cur:
-        cur.execute("update account set changes = changes where id = 1")
+        cur.execute("insert into ledger (writer, n, account, amount) values (99, 1, 1, 0)")
     done = run.wait()
     assert done.code == 3, done
     assert "could not be locked" in done.error() and "app" in done.error(), done
