@@ -22,9 +22,12 @@ max_connections = 40
 shared_buffers = 128MB
 max_wal_size = 4GB
 log_min_messages = warning
+# So that a crash loses what was committed and not waited for.
+wal_writer_delay = 10s
+wal_writer_flush_after = 1GB
 ${KB_TEST_PGCONF:-}
 CONF
-as "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w start >/dev/null
+as "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w start >/dev/null || { cat "$dir/log" >&2; exit 1; }
 KB_TEST_TARGET="host=127.0.0.1 port=$port user=postgres dbname=postgres"
 KB_TEST_PGDATA=$dir/data KB_TEST_PGBIN=$bin
 export KB_TEST_TARGET KB_TEST_PGDATA KB_TEST_PGBIN
