@@ -217,11 +217,13 @@ class Scene:
     def drop(self):
         self.end_load()
         self.kb.end()
+        self.lab.client("kms").enable_key(KeyId=self.lab.key_b)
         for name in (self.name, self.target):
             if self.exists(name):
-                try:
-                    self.rds.modify_db_instance(DBInstanceIdentifier=name, DeletionProtection=False, ApplyImmediately=True)
-                    wait_for(name, lambda n=name: self.describe(n)["DBInstanceStatus"] == "available", 30)
-                except Exception:                      # pylint: disable=broad-except
-                    pass                               # not in a state for it: then it wasn't protected either
-                self.rds.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
+                self._delete(name)
+
+    def _delete(self, name):
+        if self.describe(name)["DeletionProtection"]:
+            self.rds.modify_db_instance(DBInstanceIdentifier=name, DeletionProtection=False, ApplyImmediately=True)
+            wait_for(name, lambda: not self.describe(name)["DeletionProtection"], 30)
+        self.rds.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
