@@ -1,5 +1,6 @@
 #include "engine/cmd/cmd.h"
 
+#include <jansson.h>
 #include <libsmartcols/libsmartcols.h>
 #include <unistd.h>
 
@@ -66,9 +67,35 @@ static void print_phases(const Seen *seen)
     scols_unref_table(table);
 }
 
+/* A member of the progress that the running process keeps, as text; "" when there is none. */
+static void put_progress(const json_t *progress, const char *key, char *out, size_t size)
+{
+    const json_t *value = json_object_get(progress, key);
+
+    *out = '\0';
+    if (json_is_string(value))
+        snprintf(out, size, "%s", json_string_value(value));
+    else if (json_is_number(value))
+        snprintf(out, size, "%.0f", json_number_value(value));
+}
+
+static void add_progress(const Seen *seen, const char *database, struct libscols_line *line, size_t at)
+{
+    static const char *const keys[] = {"applied_lsn", "lag_bytes", "lag_ms", "transactions_per_s", "at"};
+    json_t *progress = json_loads(fact(seen, database, "progress"), 0, NULL);
+
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        char text[64];
+
+        put_progress(progress, keys[i], text, sizeof(text));
+        add_cell(line, at + i, text);
+    }
+    json_decref(progress);
+}
+
 static void print_databases(const Seen *seen)
 {
-    static const char *const heads[] = {"DATABASE", "SLOT", "CONSISTENT", "START"};
+    static const char *const heads[] = {"DATABASE", "SLOT", "CONSISTENT", "START", "APPLIED", "LAG BYTES", "LAG MS", "TX/S", "AS OF"};
     struct libscols_table *table = scols_new_table();
 
     for (size_t i = 0; i < ARRAY_LEN(heads); i++)
@@ -84,6 +111,7 @@ static void print_databases(const Seen *seen)
         add_cell(line, 1, fact(seen, name, "slot"));
         add_cell(line, 2, fact(seen, name, "consistent_point"));
         add_cell(line, 3, fact(seen, name, "start"));
+        add_progress(seen, name, line, 4);
     }
     if (!scols_table_is_empty(table))
         scols_print_table(table);
@@ -150,7 +178,7 @@ static void print_json(const Seen *seen)
         put_member(&out, "slot", fact(seen, name, "slot"));
         buf_putc(&out, ',');
         put_member(&out, "start", fact(seen, name, "start"));
-        buf_putc(&out, '}');
+        buf_printf(&out, ",\"progress\":%s}", *fact(seen, name, "progress") ? fact(seen, name, "progress") : "null");
     }
     buf_puts(&out, "]}\n");
     fputs(buf_str(&out), stdout);

@@ -7,13 +7,43 @@
 #include "engine/move/bridge.h"
 #include "engine/move/phases.h"
 
+#define KEEP_MS 1000
+
+/* For `keybridge status`, which looks at the journal only. A moment that can't be written down is no reason to stop. */
+static void keep_progress(Move *move)
+{
+    static uint64_t kept_ms;
+    uint64_t now = mono_ms();
+
+    if (now - kept_ms < KEEP_MS)
+        return;
+    kept_ms = now;
+    for (size_t i = 0; i < follow_count(move->follow) && i < move->db_count; i++) {
+        StreamStatus s = follow_status(move->follow, i);
+        Err ignored = ERR_INIT;
+        char at[LSN_TEXT];
+        char json[256];
+        char when[WALL_TEXT];
+
+        snprintf(json, sizeof(json),
+                 "{\"at\":\"%s\",\"applied_lsn\":\"%s\",\"lag_bytes\":%" PRIu64 ",\"lag_ms\":%" PRId64
+                 ",\"transactions\":%" PRIu64 ",\"transactions_per_s\":%.0f,\"spool_bytes\":%" PRIu64 "}",
+                 wall_text(wall_us(), when), lsn_text(s.applied_end.at, at), s.lag_bytes, s.lag_us / 1000, s.transactions,
+                 s.transactions_per_s, s.spool_bytes);
+        if (!move_put(move, move->dbs[i].name, "progress", json, &ignored))
+            log_debug("progress not kept", F_STR("error", ignored.text));
+    }
+}
+
 void bridge_show(void *self)
 {
     Move *move = self;
     char line[256];
     size_t len = 0;
 
-    for (size_t i = 0; move->follow && i < follow_count(move->follow) && len < 200; i++) {
+    if (!move->follow)
+        return;
+    for (size_t i = 0; i < follow_count(move->follow) && len < 200; i++) {
         StreamStatus s = follow_status(move->follow, i);
         char at[LSN_TEXT];
 
@@ -24,6 +54,7 @@ void bridge_show(void *self)
             break;
     }
     log_progress(line);
+    keep_progress(move);
 }
 
 StreamConf bridge_stream_conf(const Move *move, const MoveDb *db, const char *spool_dir)
@@ -100,6 +131,7 @@ static void watch_verify(void *self, const VerifyProgress *progress)
              verify_phase_names[progress->phase], progress->tables_done, progress->tables, progress->rows_done,
              progress->left_us / 1000000);
     log_progress(line);
+    keep_progress(watch->move);
     if (stop_requested(watch->move->stop) || !follow_check(watch->move->follow, &watch->why))
         stop_request(&watch->stop);
 }

@@ -7,6 +7,7 @@
 #include "engine/move/bridge.h"
 #include "engine/move/fence.h"
 #include "engine/move/quiet.h"
+#include "engine/move/refused.h"
 
 #define READY_MS 60000 /* for getting close enough to begin */
 
@@ -26,6 +27,7 @@ typedef struct Cutover {
     uint64_t deadline_ms;  /* writes are blocked for no longer */
     uint64_t changes;      /* that all streams had applied between the two */
     bool closed;
+    char since[WALL_TEXT]; /* it was */
     unsigned ended;  /* sessions */
     Buf who;    /* they were */
     uint64_t took_us[STEPS];
@@ -272,6 +274,8 @@ static bool close_source(Cutover *cut, Err *err)
     if (!move_put(cut->move, "", "cutover", "closing", err))
         return false;
     cut->closed = true;
+    wall_text(wall_us(), cut->since);
+    cut->since[10] = ' '; /* as the server's log writes it */
     crash_point("cutover-close");
     if (!fence_shut(cut->fence, err))
         return false;
@@ -385,6 +389,35 @@ static bool watch_old_side(Cutover *cut, Err *err)
            move_put(cut->move, "", "late_who", who.len ? buf_str(&who) : "", err);
 }
 
+/* Who still knocks at the old door. The log is AWS's to give; when it doesn't, that is no reason to fail. */
+static bool count_refused(Cutover *cut, Err *err)
+{
+    Move *move = cut->move;
+    RdsLogFiles logs;
+    AUTO_BUF text;
+    AUTO_BUF who;
+    uint64_t count = 0;
+    Err ignored = ERR_INIT;
+
+    buf_init(&text, MIB(256));
+    buf_init(&who, 8192);
+    if (!move->aws || !move->source)
+        return true;
+    if (!rds_list_logs(move->aws, move->source->name, "postgres", &move->arena, &logs, &ignored) || logs.count == 0)
+        return true;
+    for (size_t i = 1; i < logs.count; i++)
+        if (logs.at[i].last_written > logs.at[0].last_written)
+            logs.at[0] = logs.at[i];
+    if (!rds_download_log(move->aws, move->source->name, logs.at[0].name, &text, &ignored)) {
+        log_err(LOG_LEVEL_WARN, "the old side's log can't be read", &ignored);
+        return true;
+    }
+    refused_of_log(buf_span(&text), cut->since, &count, &who);
+    log_info("logins refused by the old side since it was closed", F_U64("logins", count), F_SPAN("who", buf_span(&who)));
+    return move_put_u64(move, "", "refused_logins", count, err) &&
+           move_put(move, "", "refused_who", who.len ? buf_str(&who) : "", err);
+}
+
 static bool undo(Cutover *cut, Err *err)
 {
     const char **names = arena_array(&cut->move->arena, const char *, cut->move->db_count + 1);
@@ -442,7 +475,7 @@ static bool go_over(Cutover *cut, Err *err)
     follow_stop(move->follow); /* or its connections would be taken for late writers */
     move->follow = NULL;
     step(cut, SETTLE);
-    if (!watch_old_side(cut, err))
+    if (!watch_old_side(cut, err) || !count_refused(cut, err))
         return false;
     step(cut, WATCH);
     return keep_steps(cut, SETTLE, WATCH, err) && put_state(move, "done", err);

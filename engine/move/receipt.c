@@ -102,7 +102,7 @@ static json_t *phases_json(Journal *journal, Arena *arena, Err *err)
 /* What keeps the program going is no part of a receipt. */
 static bool is_internal(const JournalFact *fact)
 {
-    static const char *const prefixes[] = {"undo", "slot_intended", "marker", "databases", "what", "seed_lsn"};
+    static const char *const prefixes[] = {"undo", "slot_intended", "marker", "databases", "what", "seed_lsn", "progress"};
 
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
         if (strncmp(fact->key, prefixes[i], strlen(prefixes[i])) == 0)
@@ -196,6 +196,7 @@ static void put_head(Buf *out, const json_t *receipt)
         {"new key", "key_arn"},     {"snapshot", "snapshot"},        {"copy", "copy"},
         {"copy ends at", "start"},  {"by", "start_rule"},            {"switch", "switch"},
         {"sessions ended", "fenced"}, {"came late", "late_who"},
+        {"refused by old side", "refused_who"},
     };
 
     buf_printf(out, "keybridge receipt, %s\n\n", str_of(receipt, "written"));
