@@ -186,8 +186,8 @@ bool move_load_databases(Move *move, Err *err)
 
     if (!move_get_u64(move, "", "databases", &count, err))
         return false;
-    if (!move->dbs)
-        move->dbs = arena_array(&move->arena, MoveDb, count + 1);
+    if (count > move->db_count)
+        move->dbs = arena_array(&move->arena, MoveDb, count);
     move->db_count = count;
     for (size_t i = 0; i < count; i++) {
         snprintf(key, sizeof(key), "database.%05zu", i);
