@@ -2,7 +2,8 @@
  *
  *   pg_read SOURCE TARGET SLOT PUBLICATION UNTIL-LSN
  *
- * Its own apply half takes the batches and throws them away, so nothing is written anywhere. TARGET is only asked for its types.
+ * Its own apply half takes the batches and throws them away, so nothing is written anywhere. TARGET
+ * is only asked for its types.
  */
 #include <pthread.h>
 #include <sys/resource.h>
@@ -128,7 +129,11 @@ int main(int argc, char **argv)
 {
     Err err = ERR_INIT;
     Stop stop;
-    StreamConf conf = {.name = "bench", .lanes = 1, .batch_changes = 50000, .batch_bytes = MIB(16), .txn_memory = MIB(32)};
+    StreamConf conf = {.name = "bench",
+                       .lanes = 1,
+                       .batch_changes = 50000,
+                       .batch_bytes = MIB(16),
+                       .txn_memory = MIB(32)};
     struct rusage used;
     uint64_t began = mono_us();
     StreamStatus status;
@@ -151,10 +156,13 @@ int main(int argc, char **argv)
     }
     status = stream_status(stream);
     getrusage(RUSAGE_SELF, &used);
-    printf("seconds=%.2f own_cpu=%.2f transactions=%" PRIu64 " changes=%" PRIu64 " mib=%.1f rss_mib=%.0f\n",
+    printf("seconds=%.2f own_cpu=%.2f transactions=%" PRIu64 " changes=%" PRIu64
+           " mib=%.1f rss_mib=%.0f\n",
            (double)(mono_us() - began) / 1e6,
-           (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6,
-           status.transactions, status.changes, (double)status.bytes / 1048576, (double)used.ru_maxrss / 1024);
+           (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+               (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6,
+           status.transactions, status.changes, (double)status.bytes / 1048576,
+           (double)used.ru_maxrss / 1024);
     stream_free(stream);
     return 0;
 }

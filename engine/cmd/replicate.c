@@ -13,8 +13,8 @@
 static const char *phase_text(StreamPhase phase)
 {
     static const char *const texts[] = {
-        [STREAM_CONNECTING] = "connecting",   [STREAM_CATCHING_UP] = "catching up",
-        [STREAM_FOLLOWING] = "following",     [STREAM_WAITING] = "waiting to connect again",
+        [STREAM_CONNECTING] = "connecting", [STREAM_CATCHING_UP] = "catching up",
+        [STREAM_FOLLOWING] = "following",   [STREAM_WAITING] = "waiting to connect again",
         [STREAM_ENDED] = "ended",
     };
 
@@ -37,19 +37,21 @@ static void show_live(const StreamStatus *s)
 
     put_bytes(behind, s->lag_bytes);
     put_bytes(spool, s->spool_bytes);
-    snprintf(line, sizeof(line), "%s at %X/%X, %s and %.1f s behind, %.0f transactions/s, %.0f changes/s%s%s",
-             phase_text(s->phase), LSN_ARGS(s->applied_end.at), behind, (double)s->lag_us / 1e6, s->transactions_per_s,
-             s->changes_per_s, s->spool_bytes ? ", spool " : "", s->spool_bytes ? spool : "");
+    snprintf(line, sizeof(line),
+             "%s at %X/%X, %s and %.1f s behind, %.0f transactions/s, %.0f changes/s%s%s",
+             phase_text(s->phase), LSN_ARGS(s->applied_end.at), behind, (double)s->lag_us / 1e6,
+             s->transactions_per_s, s->changes_per_s, s->spool_bytes ? ", spool " : "",
+             s->spool_bytes ? spool : "");
     log_progress(line);
 }
 
 static void show_logged(const StreamStatus *s)
 {
     log_info("progress", F_STR("phase", phase_text(s->phase)), F_LSN("applied", s->applied_end.at),
-             F_LSN("durable", s->durable_end.at), F_U64("lag_bytes", s->lag_bytes), F_U64("lag_ms", s->lag_us / 1000),
-             F_U64("transactions", s->transactions), F_U64("changes", s->changes),
-             F_U64("per_s", (uint64_t)s->transactions_per_s), F_U64("spool_bytes", s->spool_bytes),
-             F_U64("reconnects", s->reconnects));
+             F_LSN("durable", s->durable_end.at), F_U64("lag_bytes", s->lag_bytes),
+             F_U64("lag_ms", s->lag_us / 1000), F_U64("transactions", s->transactions),
+             F_U64("changes", s->changes), F_U64("per_s", (uint64_t)s->transactions_per_s),
+             F_U64("spool_bytes", s->spool_bytes), F_U64("reconnects", s->reconnects));
 }
 
 typedef struct Watcher {
@@ -110,12 +112,13 @@ static void print_json(const StreamConf *conf, const StreamStatus *s, double sec
 {
     AUTO_BUF out;
 
-    buf_init(&out, 16 * 1024);
+    buf_init(&out, KIB(16));
     buf_puts(&out, "{\"slot\":");
     buf_put_json(&out, span_str(conf->slot));
-    buf_printf(&out, ",\"start\":\"%X/%X\",\"end\":\"%X/%X\"", LSN_ARGS(s->began.at), LSN_ARGS(s->durable_end.at));
-    buf_printf(&out, ",\"transactions\":%" PRIu64 ",\"changes\":%" PRIu64 ",\"bytes\":%" PRIu64, s->transactions,
-               s->changes, s->bytes);
+    buf_printf(&out, ",\"start\":\"%X/%X\",\"end\":\"%X/%X\"", LSN_ARGS(s->began.at),
+               LSN_ARGS(s->durable_end.at));
+    buf_printf(&out, ",\"transactions\":%" PRIu64 ",\"changes\":%" PRIu64 ",\"bytes\":%" PRIu64,
+               s->transactions, s->changes, s->bytes);
     buf_printf(&out, ",\"seconds\":%.3f,\"format\":\"%s\",\"reconnects\":%" PRIu64 "}\n", seconds,
                s->binary ? "binary" : "text", s->reconnects);
     fputs(buf_str(&out), stdout);
@@ -190,14 +193,16 @@ static bool run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *
 const Command cmd_replicate = {
     .name = "replicate",
     .summary = "only the stream: apply what the source commits, from a slot to the target",
-    .about = "Reads a logical replication slot of the source and applies every committed transaction to the target once, "
-             "whatever is killed and restarted meanwhile. Slot and publication must exist; the target holds a copy of the "
-             "source as of the slot's position or --start-lsn. Progress is kept on the target in the schema keybridge, so "
-             "that a later run goes on where this one was.\n"
-             "With --until-lsn it ends with 0 once everything committed up to that position is durable on the target; "
-             "otherwise it runs until SIGINT or SIGTERM, which end it with 130 and lose nothing.",
+    .about =
+        "Reads a logical replication slot of the source and applies every committed transaction to the target once, "
+        "whatever is killed and restarted meanwhile. Slot and publication must exist; the target holds a copy of the "
+        "source as of the slot's position or --start-lsn. Progress is kept on the target in the schema keybridge, so "
+        "that a later run goes on where this one was.\n"
+        "With --until-lsn it ends with 0 once everything committed up to that position is durable on the target; "
+        "otherwise it runs until SIGINT or SIGTERM, which end it with 130 and lose nothing.",
     .sections = "source target tls stream apply spool state",
-    .examples = "keybridge replicate --source postgres://old/app --target postgres://new/app --slot kb --publication kb\n"
-                "keybridge replicate --source service=old --target service=new --until-lsn 16/B374D848 --json",
+    .examples =
+        "keybridge replicate --source postgres://old/app --target postgres://new/app --slot kb --publication kb\n"
+        "keybridge replicate --source service=old --target service=new --until-lsn 16/B374D848 --json",
     .run = run,
 };

@@ -4,9 +4,9 @@
 #include "engine/base/mono.h"
 #include "engine/stream/big.h"
 
-/* What a change costs in memory beside its message: itself and its values. An estimate that can be made
- * without decoding, and is the same whether the source streams the transaction or not: whether a
- * transaction is big must not depend on that, or a batch could not be formed again. */
+/* What a change costs in memory beside its message: itself and its values. An estimate that can be
+ * made without decoding, and is the same whether the source streams the transaction or not: whether
+ * a transaction is big must not depend on that, or a batch could not be formed again. */
 #define CHANGE_COST     160
 #define XID_BYTES       4
 #define LARGEST_SCRATCH MIB(4)
@@ -16,8 +16,8 @@ typedef struct Streamed {
     struct Streamed *next;
     uint32_t xid;
     Spool *spool;
-    Ids xids;           /* its subtransactions and itself: changes, cost in memory, marked when rolled back */
-    Spool *described;   /* its Relation messages again: our decoder must know them after the commit */
+    Ids xids; /* its subtransactions and itself: changes, cost in memory, marked when rolled back */
+    Spool *described; /* its Relation messages again: our decoder must know them after the commit */
 } Streamed;
 
 struct Assembler {
@@ -67,7 +67,7 @@ static void push_full(Assembler *a, Batch *batch)
 {
     if (a->full_count == a->full_room) {
         a->full_room = a->full_room ? a->full_room * 2 : 4;
-        a->full = realloc(a->full, a->full_room * sizeof(*a->full));
+        a->full = realloc(a->full, a->full_room * sizeof(Batch *));
         if (!a->full)
             abort();
     }
@@ -93,11 +93,14 @@ static bool admit(Assembler *a, Position commit, Err *err)
                         position_text(commit, at), position_text(a->done, done));
     if (a->remaking && position_compare(commit, a->remade_any ? p->last : p->first) != 0 &&
         (!a->remade_any || position_compare(commit, p->last) > 0)) {
-        err_fail(err, ERR_FAITHFUL,
-                 "the half-applied batch from %s to %s can't be formed again: the source sends the commit at %s",
-                 position_text(p->first, first), position_text(p->last, last), position_text(commit, at));
-        return err_hint(err, "the slot or the publication isn't what it was when the target was written; "
-                             "the copy must be made again");
+        err_fail(
+            err, ERR_FAITHFUL,
+            "the half-applied batch from %s to %s can't be formed again: the source sends the commit at %s",
+            position_text(p->first, first), position_text(p->last, last),
+            position_text(commit, at));
+        return err_hint(
+            err, "the slot or the publication isn't what it was when the target was written; "
+                 "the copy must be made again");
     }
     a->done = commit;
     a->remade_any = true;
@@ -112,7 +115,8 @@ static bool is_wanted(const Assembler *a, Position commit)
 
 static bool is_full(const Assembler *a, const Batch *batch)
 {
-    return batch->change_count >= a->conf.batch_changes || batch_bytes(batch) >= a->conf.batch_bytes;
+    return batch->change_count >= a->conf.batch_changes ||
+           batch_bytes(batch) >= a->conf.batch_bytes;
 }
 
 static void txn_into(Batch *batch, const Txn *open)
@@ -299,7 +303,8 @@ static bool on_stream_start(void *self, uint32_t xid, bool first, Err *err)
 
     if (xid == 0 || first == (s != NULL))
         return err_fail(err, ERR_PROTOCOL, "the source %s the streamed transaction %u",
-                        first ? "begins for the second time" : "goes on with an unknown part of", xid);
+                        first ? "begins for the second time" : "goes on with an unknown part of",
+                        xid);
     if (!s) {
         s = calloc(1, sizeof(*s));
         if (!s)
@@ -322,13 +327,15 @@ static bool on_stream_stop(void *self, Err *err)
     return true;
 }
 
-/* Relation messages are kept under the transaction itself, which isn't rolled back in part: the source repeats what a
- * rolled back subtransaction had changed, and believes that we know all else that it ever sent. */
+/* Relation messages are kept under the transaction itself, which isn't rolled back in part: the
+ * source repeats what a rolled back subtransaction had changed, and believes that we know all else
+ * that it ever sent. */
 static bool keep_relation(Assembler *a, Streamed *s, Span message, Err *err)
 {
     if (!s->described)
         s->described = spool_new(a->dir);
-    return spool_append(s->described, s->xid, message, err) && spool_append(s->spool, s->xid, message, err);
+    return spool_append(s->described, s->xid, message, err) &&
+           spool_append(s->spool, s->xid, message, err);
 }
 
 static bool in_stream(Assembler *a, const PgOutputPeek *peek, Span message, Err *err)
@@ -345,7 +352,8 @@ static bool in_stream(Assembler *a, const PgOutputPeek *peek, Span message, Err 
         break;
     }
     if (peek->xid == 0)
-        return err_fail(err, ERR_PROTOCOL, "message '%c' in a stream block names transaction 0", peek->type);
+        return err_fail(err, ERR_PROTOCOL, "message '%c' in a stream block names transaction 0",
+                        peek->type);
     id = ids_put(&s->xids, peek->xid);
     id->count++;
     id->value += message.len - XID_BYTES + CHANGE_COST;
@@ -399,7 +407,8 @@ static bool replay(Assembler *a, const Streamed *s, Spool *spool, Arena *arena, 
         id = ids_find(&s->xids, xid);
         if (id && id->marked && record.at[0] != 'R')
             continue;
-        if (!pgoutput_decode_spooled(a->decoder, arena_dup(arena, record), true, arena, &a->sink, err))
+        if (!pgoutput_decode_spooled(a->decoder, arena_dup(arena, record), true, arena, &a->sink,
+                                     err))
             return false;
     }
 }
@@ -427,11 +436,12 @@ static bool commit_big(Assembler *a, Streamed *s, uint64_t changes, Err *err)
 /* What the source told in it of tables it won't tell again (it has sent it, after all). */
 static bool learn_relations(Assembler *a, Streamed *s, Err *err)
 {
-    return !s->described || (spool_seal(s->described, err) && replay(a, s, s->described, &a->scratch, err));
+    return !s->described ||
+           (spool_seal(s->described, err) && replay(a, s, s->described, &a->scratch, err));
 }
 
-static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position end, int64_t commit_time_us,
-                             Err *err)
+static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position end,
+                             int64_t commit_time_us, Err *err)
 {
     Assembler *a = self;
     Streamed *s = stream_find(a, xid);
@@ -439,7 +449,8 @@ static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position
     bool done = true;
 
     if (!s)
-        return err_fail(err, ERR_PROTOCOL, "the source commits transaction %u, which it never streamed", xid);
+        return err_fail(err, ERR_PROTOCOL,
+                        "the source commits transaction %u, which it never streamed", xid);
     a->seen = later(a->seen, end);
     a->newest_us = commit_time_us;
     a->skip = !is_wanted(a, commit);
@@ -448,9 +459,9 @@ static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position
     if (a->skip || (cost > a->conf.txn_memory && may_be_big(a)))
         done = learn_relations(a, s, err);
     if (done && !a->skip)
-        done = admit(a, commit, err) && (cost > a->conf.txn_memory && may_be_big(a)
-                                             ? commit_big(a, s, changes, err)
-                                             : commit_small(a, s, err));
+        done = admit(a, commit, err) &&
+               (cost > a->conf.txn_memory && may_be_big(a) ? commit_big(a, s, changes, err)
+                                                           : commit_small(a, s, err));
     stream_free(a, s);
     return done || err_context(err, "streamed transaction %u", xid);
 }
@@ -488,7 +499,8 @@ static const SinkOps sink_ops = {
     .stream_abort = on_stream_abort,
 };
 
-/* A message whose spans something keeps must be copied into the batch; any other is decoded where it is. */
+/* A message whose spans something keeps must be copied into the batch; any other is decoded where
+ * it is. */
 static bool is_kept(const Assembler *a, char type)
 {
     return a->in_txn && !a->skip && !a->spool && strchr("IUDTM", type);
@@ -581,7 +593,8 @@ bool assembler_quiet(Assembler *a, Position upto)
 {
     Position before = {upto.file, upto.at - 1};
 
-    if (!assembler_is_empty(a) || a->remaking || upto.at == 0 || position_compare(before, a->done) <= 0)
+    if (!assembler_is_empty(a) || a->remaking || upto.at == 0 ||
+        position_compare(before, a->done) <= 0)
         return false;
     add_quiet(a, upto);
     a->seen = later(a->seen, upto);
@@ -610,7 +623,7 @@ Batch *assembler_take(Assembler *a, bool any)
     if (a->full_count == 0)
         return NULL;
     batch = a->full[0];
-    memmove(a->full, a->full + 1, --a->full_count * sizeof(*a->full));
+    memmove(a->full, a->full + 1, --a->full_count * sizeof(Batch *));
     return batch;
 }
 

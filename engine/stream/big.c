@@ -38,7 +38,8 @@ static bool on_origin(void *self, Span name, Err *err)
     return true;
 }
 
-/* The decoder refuses what begins or ends a transaction when it comes from a spool: no other callback is reached. */
+/* The decoder refuses what begins or ends a transaction when it comes from a spool: no other
+ * callback is reached. */
 static const SinkOps sink_ops = {
     .change = on_change, .relation = on_relation, .message = on_message, .origin = on_origin};
 
@@ -69,7 +70,8 @@ static bool big_next(ChangeReader *self, Arena *arena, Change **change, Err *err
             return true;
         if (was_rolled_back(big, xid))
             continue;
-        if (!pgoutput_decode_spooled(big->decoder, arena_dup(arena, record), xid != 0, arena, &big->sink, err))
+        if (!pgoutput_decode_spooled(big->decoder, arena_dup(arena, record), xid != 0, arena,
+                                     &big->sink, err))
             return false;
     }
     *change = big->got;

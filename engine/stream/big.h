@@ -1,7 +1,7 @@
 /* big.h - the changes of a transaction that lies in a spool, decoded one by one.
  *
- * May be used in another thread than the one that wrote the spool. Has a decoder of its own, which owns the
- * relations that its changes point at.
+ * May be used in another thread than the one that wrote the spool. Has a decoder of its own, which
+ * owns the relations that its changes point at.
  */
 #ifndef BIG_H
 #define BIG_H
@@ -10,8 +10,8 @@
 #include "engine/stream/ids.h"
 #include "engine/stream/spool.h"
 
-/* Takes over the sealed spool and the ids. A record's tag is the (sub)transaction it belongs to, which is then also inside
- * the message, or 0. Records of marked ids were rolled back. */
+/* Takes over the sealed spool and the ids. A record's tag is the (sub)transaction it belongs to,
+ * which is then also inside the message, or 0. Records of marked ids were rolled back. */
 MUST_USE ChangeReader *big_new(Spool *spool, Ids *ids, unsigned protocol);
 
 #endif

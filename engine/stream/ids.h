@@ -1,7 +1,7 @@
 /* ids.h - a hash table from 32-bit ids (transactions, relations) to two numbers and a mark.
  *
- * A transaction can have as many subtransactions as it has rows (a loop with an exception block), so a list
- * won't do. Belongs to one thread; only find is safe from several.
+ * A transaction can have as many subtransactions as it has rows (a loop with an exception block),
+ * so a list won't do. Belongs to one thread; only find is safe from several.
  */
 #ifndef IDS_H
 #define IDS_H
@@ -23,7 +23,8 @@ typedef struct Ids {
 
 void ids_fini(Ids *ids); /* a zeroed one is empty */
 
-/* id isn't 0. find: NULL when it never was put; put: the entry, zeroed when new, valid until the next put. */
+/* id isn't 0. find: NULL when it never was put; put: the entry, zeroed when new, valid until the
+ * next put. */
 Id *ids_find(const Ids *ids, uint32_t id);
 Id *ids_put(Ids *ids, uint32_t id);
 

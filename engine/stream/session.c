@@ -1,10 +1,11 @@
 /* The source thread. It never waits for anything but poll: a walsender that isn't answered within
  * wal_sender_timeout ends the connection, and a stalled target must not cause that.
  *
- * What may be confirmed to the source is exactly what is durable on the target, in its progress row.
- * When a publication is quiet while the source writes other WAL, an empty transaction takes the source's position to the
- * target (assembler_quiet); so there, too, the source is told nothing that the target doesn't know, and a slot whose
- * confirmed position is ahead of the target's progress is surely not the one that this stream was on.
+ * What may be confirmed to the source is exactly what is durable on the target, in its progress
+ * row. When a publication is quiet while the source writes other WAL, an empty transaction takes
+ * the source's position to the target (assembler_quiet); so there, too, the source is told nothing
+ * that the target doesn't know, and a slot whose confirmed position is ahead of the target's
+ * progress is surely not the one that this stream was on.
  */
 #include "engine/stream/session.h"
 
@@ -20,18 +21,18 @@
 
 #define QUEUE_BATCHES  2
 #define FLIGHTS_MOST   64
-#define FLIGHT_BATCHES 4      /* bytes of batches under way: this times batch_bytes */
-#define ACK_MS         100    /* between two confirmations, at least */
-#define STATUS_MS      10000  /* and at most, as PostgreSQL's own receiver */
-#define QUIET_MS       3000   /* between two empty transactions */
+#define FLIGHT_BATCHES 4       /* bytes of batches under way: this times batch_bytes */
+#define ACK_MS         100     /* between two confirmations, at least */
+#define STATUS_MS      10000   /* and at most, as PostgreSQL's own receiver */
+#define QUIET_MS       3000    /* between two empty transactions */
 #define QUIET_BYTES    MIB(16) /* or so much WAL, */
-#define QUIET_LEAST_MS 250    /* but no sooner */
-#define ASK_MS         1000   /* between two looks at the source's end of WAL */
-#define PING_MS        50     /* while an end position is waited for */
-#define SILENCE_MS     60000  /* without a sign of life, where wal_sender_timeout is off */
+#define QUIET_LEAST_MS 250     /* but no sooner */
+#define ASK_MS         1000    /* between two looks at the source's end of WAL */
+#define PING_MS        50      /* while an end position is waited for */
+#define SILENCE_MS     60000   /* without a sign of life, where wal_sender_timeout is off */
 #define SILENCE_LEAST  5000
-#define BEHIND_US      50000  /* a commit that is older when it arrives: the source has a backlog */
-#define RATE_MS        20     /* window for the bytes that tell the same of long transactions */
+#define BEHIND_US      50000 /* a commit that is older when it arrives: the source has a backlog */
+#define RATE_MS        20    /* window for the bytes that tell the same of long transactions */
 #define RATE_BYTES     KIB(256)
 #define PUBLISH_MS     20
 
@@ -94,8 +95,9 @@ static Position later(Position a, Position b)
 
 static bool is_same_server(Pg *source, Pg *target, bool *same, Err *err)
 {
-    static const char sql[] = "select pg_catalog.pg_postmaster_start_time()::text || pg_catalog.current_database()"
-                              " || coalesce(pg_catalog.inet_server_port(), 0)";
+    static const char sql[] =
+        "select pg_catalog.pg_postmaster_start_time()::text || pg_catalog.current_database()"
+        " || coalesce(pg_catalog.inet_server_port(), 0)";
     AUTO_RESULT a = pg_rows(source, err, sql);
     AUTO_RESULT b = a ? pg_rows(target, err, sql) : NULL;
 
@@ -117,11 +119,13 @@ static bool choose_format(Session *s, Pg *target, Err *err)
     snprintf(s->encoding, sizeof(s->encoding), "%s", buf_str(&encoding));
     if (s->facts.version < 140000) {
         buf_puts(&why, "the source's version has no binary mode");
-    } else if (!types_compare(&s->ask, target, s->stream->conf.publication, &s->binary, &why, err)) {
+    } else if (!types_compare(&s->ask, target, s->stream->conf.publication, &s->binary, &why,
+                              err)) {
         return false;
     }
-    log_info("value format chosen", F_STR("format", s->binary ? "binary" : "text"),
-             F_STR("why", s->binary ? "all published types are the same on both sides" : buf_str(&why)));
+    log_info(
+        "value format chosen", F_STR("format", s->binary ? "binary" : "text"),
+        F_STR("why", s->binary ? "all published types are the same on both sides" : buf_str(&why)));
     return true;
 }
 
@@ -168,14 +172,20 @@ static bool slot_is_ahead(const Session *s, Position start, bool known, Err *err
     position_text(start, at);
     lsn_text(s->facts.confirmed, confirmed);
     if (known) {
-        err_fail(err, ERR_FAITHFUL, "replication slot \"%s\" is confirmed up to %s, the target has only what was before %s",
-                 s->stream->conf.slot, confirmed, at);
-        return err_hint(err, "the slot was made again or moved, or the target was set back: what is between can't be "
-                             "streamed any more and the copy must be made again");
+        err_fail(
+            err, ERR_FAITHFUL,
+            "replication slot \"%s\" is confirmed up to %s, the target has only what was before %s",
+            s->stream->conf.slot, confirmed, at);
+        return err_hint(
+            err,
+            "the slot was made again or moved, or the target was set back: what is between can't be "
+            "streamed any more and the copy must be made again");
     }
-    err_fail(err, ERR_FAITHFUL, "the start position %s is before %s, from which on slot \"%s\" has changes", at, confirmed,
-             s->stream->conf.slot);
-    return err_hint(err, "what is between would be missing: the slot must be made before the copy is");
+    err_fail(err, ERR_FAITHFUL,
+             "the start position %s is before %s, from which on slot \"%s\" has changes", at,
+             confirmed, s->stream->conf.slot);
+    return err_hint(err,
+                    "what is between would be missing: the slot must be made before the copy is");
 }
 
 /* Progress wins, then what a run before recorded, then the option, then the slot. */
@@ -193,10 +203,14 @@ static bool choose_start(Session *s, Position *start, Err *err)
     if (s->facts.confirmed > start->at)
         return slot_is_ahead(s, *start, known, err);
     if (start->at > s->facts.flushed) {
-        err_fail(err, known ? ERR_FAITHFUL : ERR_STATE, "the %s position %s is behind the source's end of WAL, %s",
-                 known ? "target's" : "start", position_text(*start, at), lsn_text(s->facts.flushed, end));
-        return err_hint(err, "is this the right source? A position of the copy is none of the source's; a source that "
-                             "was set back has lost what the target has");
+        err_fail(err, known ? ERR_FAITHFUL : ERR_STATE,
+                 "the %s position %s is behind the source's end of WAL, %s",
+                 known ? "target's" : "start", position_text(*start, at),
+                 lsn_text(s->facts.flushed, end));
+        return err_hint(
+            err,
+            "is this the right source? A position of the copy is none of the source's; a source that "
+            "was set back has lost what the target has");
     }
     if (!position_is_none(wanted) || !known)
         return apply_set_start(s->apply, position_is_none(wanted) ? *start : wanted, err);
@@ -273,12 +287,14 @@ static void retire_flights(Session *s)
         memmove(s->flights, s->flights + gone, s->flight_count * sizeof(*s->flights));
 }
 
-/* So that memory stays bounded even when every batch is one transaction of nearly the largest size. */
+/* So that memory stays bounded even when every batch is one transaction of nearly the largest size.
+ */
 static bool may_fly(const Session *s, const Batch *batch)
 {
     size_t most = FLIGHT_BATCHES * s->stream->conf.batch_bytes;
 
-    return s->flight_count == 0 || (s->flight_count < FLIGHTS_MOST && s->flight_bytes + batch_bytes(batch) <= most);
+    return s->flight_count == 0 ||
+           (s->flight_count < FLIGHTS_MOST && s->flight_bytes + batch_bytes(batch) <= most);
 }
 
 static bool push(Session *s)
@@ -300,8 +316,9 @@ static bool push(Session *s)
     return true;
 }
 
-/* A batch that could still grow goes only when nothing more is here and the target has nothing waiting: so it is as large as the
- * backlog makes worthwhile, and a single transaction when there is none. */
+/* A batch that could still grow goes only when nothing more is here and the target has nothing
+ * waiting: so it is as large as the backlog makes worthwhile, and a single transaction when there
+ * is none. */
 static bool hand_over(Session *s, Err *err)
 {
     queue_room_seen(s->queue);
@@ -315,7 +332,8 @@ static bool hand_over(Session *s, Err *err)
     if (!queue_is_closed(s->queue))
         return true;
     apply_error(s->apply, err);
-    return err_is_set(err) ? false : err_fail(err, ERR_BUG, "the applying half ended without saying why");
+    return err_is_set(err) ? false
+                           : err_fail(err, ERR_BUG, "the applying half ended without saying why");
 }
 
 /* The end position */
@@ -328,7 +346,8 @@ static Position received(const Session *s)
 #define WAL_PAGE        8192
 #define WAL_PAGE_HEADER 40 /* 24 but for the first page of a segment */
 
-/* pg_current_wal_insert_lsn() at the end of a page is behind the header of the next one; records end before it. */
+/* pg_current_wal_insert_lsn() at the end of a page is behind the header of the next one; records
+ * end before it. */
 static Position before_page_header(Position p)
 {
     uint64_t offset = p.at % WAL_PAGE;
@@ -336,15 +355,16 @@ static Position before_page_header(Position p)
     return (Position){p.file, offset <= WAL_PAGE_HEADER ? p.at - offset : p.at};
 }
 
-/* All that committed up to the end position was received. When the source stands exactly there, a commit
- * could still begin at that very byte: only a look at the end of its WAL tells. */
+/* All that committed up to the end position was received. When the source stands exactly there, a
+ * commit could still begin at that very byte: only a look at the end of its WAL tells. */
 static bool is_passed(const Session *s)
 {
     Position at = received(s);
 
     if (position_compare(at, s->until) > 0)
         return true;
-    return position_compare(at, before_page_header(s->until)) >= 0 && position_compare(at, s->empty_at) == 0;
+    return position_compare(at, before_page_header(s->until)) >= 0 &&
+           position_compare(at, s->empty_at) == 0;
 }
 
 static bool nothing_waits(const Session *s)
@@ -399,7 +419,8 @@ static bool reply(Session *s, bool want_answer, Err *err)
     Position durable = apply_durable_end(s->apply);
 
     crash_point("before-ack");
-    if (!walsender_reply(s->sender, received(s), durable, apply_committed_end(s->apply), want_answer, err))
+    if (!walsender_reply(s->sender, received(s), durable, apply_committed_end(s->apply),
+                         want_answer, err))
         return false;
     s->replied = durable;
     s->replied_ms = mono_ms();
@@ -418,7 +439,8 @@ static bool keep_in_touch(Session *s, Err *err)
     if (!wants_input(s))
         s->heard_ms = now; /* nobody listens */
     if (now - s->heard_ms > silence_ms(s)) {
-        err_fail(err, ERR_SOURCE, "no sign of life from the source for %" PRIu64 " s", (now - s->heard_ms) / 1000);
+        err_fail(err, ERR_SOURCE, "no sign of life from the source for %" PRIu64 " s",
+                 (now - s->heard_ms) / 1000);
         err_code(err, "08006");
         return err_transient(err);
     }
@@ -434,7 +456,8 @@ static void tell_quiet(Session *s)
 {
     uint64_t since = mono_ms() - s->quiet_ms;
 
-    if (s->passed || since < QUIET_LEAST_MS || !nothing_waits(s) || position_compare(s->quiet, s->pushed) <= 0 ||
+    if (s->passed || since < QUIET_LEAST_MS || !nothing_waits(s) ||
+        position_compare(s->quiet, s->pushed) <= 0 ||
         (since < QUIET_MS && s->quiet.at - s->pushed.at < QUIET_BYTES))
         return;
     s->quiet_ms = mono_ms();
@@ -445,7 +468,8 @@ static void tell_quiet(Session *s)
 static void ask_source_end(Session *s)
 {
     uint64_t now = mono_ms();
-    bool at_until = !position_is_none(s->until) && position_compare(received(s), before_page_header(s->until)) >= 0;
+    bool at_until = !position_is_none(s->until) &&
+                    position_compare(received(s), before_page_header(s->until)) >= 0;
 
     if (s->asking || !s->ask.conn || now - s->asked_ms < (at_until ? PING_MS / 2 : ASK_MS))
         return;
@@ -475,7 +499,8 @@ static void hear_source_end(Session *s)
             s->asking = false;
             return;
         }
-        if (PQresultStatus(res) == PGRES_TUPLES_OK && lsn_parse(pg_cell(res, 0, 0), &end, &ignored)) {
+        if (PQresultStatus(res) == PGRES_TUPLES_OK &&
+            lsn_parse(pg_cell(res, 0, 0), &end, &ignored)) {
             s->empty_at = position_of_lsn(end);
             s->source_end = later(s->source_end, s->empty_at);
         }
@@ -598,7 +623,8 @@ static void add_rates(Session *s, StreamStatus *status)
 
     if (stream->rate_count == 0 || now - stream->rates[stream->rate_count - 1].at_ms >= 1000) {
         if (stream->rate_count == ARRAY_LEN(stream->rates)) {
-            memmove(stream->rates, stream->rates + 1, (stream->rate_count - 1) * sizeof(*stream->rates));
+            memmove(stream->rates, stream->rates + 1,
+                    (stream->rate_count - 1) * sizeof(*stream->rates));
             stream->rate_count--;
         }
         stream->rates[stream->rate_count++] = sample;
@@ -606,7 +632,8 @@ static void add_rates(Session *s, StreamStatus *status)
     if (now > oldest->at_ms + 200) {
         double seconds = (double)(now - oldest->at_ms) / 1000;
 
-        status->transactions_per_s = (double)(status->transactions - oldest->transactions) / seconds;
+        status->transactions_per_s =
+            (double)(status->transactions - oldest->transactions) / seconds;
         status->changes_per_s = (double)(status->changes - oldest->changes) / seconds;
     }
 }

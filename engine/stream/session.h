@@ -1,6 +1,8 @@
-/* session.h - one attempt of a stream: both sides connected, until the end is reached or something fails.
+/* session.h - one attempt of a stream: both sides connected, until the end is reached or something
+ * fails.
  *
- * Internal to engine/stream. Runs in the thread that calls it, which owns the source's two connections.
+ * Internal to engine/stream. Runs in the thread that calls it, which owns the source's two
+ * connections.
  */
 #ifndef SESSION_H
 #define SESSION_H
@@ -33,8 +35,8 @@ struct Stream {
 };
 
 typedef struct SessionEnd {
-    bool streamed;  /* the source had begun to send */
-    bool advanced;  /* something was committed on the target */
+    bool streamed; /* the source had begun to send */
+    bool advanced; /* something was committed on the target */
 } SessionEnd;
 
 /* True: the end position is durable on the target. */

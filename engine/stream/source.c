@@ -36,72 +36,99 @@ static bool check_server(Pg *source, SourceFacts *facts, Err *err)
     facts->is_standby = truth(res, 1);
     facts->sender_timeout_ms = (unsigned)strtoul(PQgetvalue(res, 0, 2), NULL, 10);
     if (facts->is_standby && source->version < 160000) {
-        err_fail(err, ERR_SOURCE, "the source is a standby, and version %d can't decode on one", source->version / 10000);
-        return err_hint(err, "connect to the primary (on Aurora and Multi-AZ clusters: the writer's endpoint)");
+        err_fail(err, ERR_SOURCE, "the source is a standby, and version %d can't decode on one",
+                 source->version / 10000);
+        return err_hint(
+            err, "connect to the primary (on Aurora and Multi-AZ clusters: the writer's endpoint)");
     }
     if (!span_is(pg_cell(res, 0, 0), "logical")) {
         err_fail(err, ERR_SOURCE, "wal_level of the source is %s", PQgetvalue(res, 0, 0));
-        return err_hint(err, "set wal_level = logical (on RDS rds.logical_replication = 1) and restart the source");
+        return err_hint(
+            err,
+            "set wal_level = logical (on RDS rds.logical_replication = 1) and restart the source");
     }
     if (!truth(res, 3)) {
         err_fail(err, ERR_SOURCE, "user %s of the source may not replicate", PQgetvalue(res, 0, 4));
         err_code(err, "42501");
-        return err_hint(err, "ALTER ROLE %s REPLICATION, on RDS GRANT rds_replication TO %s", PQgetvalue(res, 0, 4),
-                        PQgetvalue(res, 0, 4));
+        return err_hint(err, "ALTER ROLE %s REPLICATION, on RDS GRANT rds_replication TO %s",
+                        PQgetvalue(res, 0, 4), PQgetvalue(res, 0, 4));
     }
     return true;
 }
 
 static bool check_publication(Pg *source, const char *publication, Err *err)
 {
-    AUTO_RESULT res = pg_rows(source, err,
-                              "select (select pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ' order by 1)"
-                              " from pg_catalog.pg_publication),"
-                              " exists (select from pg_catalog.pg_publication where pubname = $1)",
-                              publication);
+    AUTO_RESULT res = pg_rows(
+        source, err,
+        "select (select pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ' order by 1)"
+        " from pg_catalog.pg_publication),"
+        " exists (select from pg_catalog.pg_publication where pubname = $1)",
+        publication);
 
     if (!res)
         return false;
     if (truth(res, 1))
         return true;
-    err_fail(err, ERR_SOURCE, "publication \"%s\" doesn't exist in the source database", publication);
+    err_fail(err, ERR_SOURCE, "publication \"%s\" doesn't exist in the source database",
+             publication);
     err_code(err, "42704");
     return PQgetisnull(res, 0, 0)
-               ? err_hint(err, "CREATE PUBLICATION \"%s\" FOR ALL TABLES, before the slot is made", publication)
+               ? err_hint(err, "CREATE PUBLICATION \"%s\" FOR ALL TABLES, before the slot is made",
+                          publication)
                : err_hint(err, "give one of these with --publication: %s", PQgetvalue(res, 0, 0));
 }
 
-enum { SLOT_TYPE, SLOT_PLUGIN, SLOT_DATABASE, SLOT_HERE, SLOT_PID, SLOT_CONFIRMED, SLOT_RESTART, SLOT_WAL, SLOT_TWO_PHASE };
+enum {
+    SLOT_TYPE,
+    SLOT_PLUGIN,
+    SLOT_DATABASE,
+    SLOT_HERE,
+    SLOT_PID,
+    SLOT_CONFIRMED,
+    SLOT_RESTART,
+    SLOT_WAL,
+    SLOT_TWO_PHASE
+};
 
 static bool slot_is_missing(const char *slot, Err *err)
 {
     err_fail(err, ERR_SOURCE, "replication slot \"%s\" doesn't exist on the source", slot);
     err_code(err, "42704");
-    return err_hint(err, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput') before the copy is made; a slot made "
-                         "later misses what was written in between", slot);
+    return err_hint(
+        err,
+        "SELECT pg_create_logical_replication_slot('%s', 'pgoutput') before the copy is made; a slot made "
+        "later misses what was written in between",
+        slot);
 }
 
 static bool slot_is_lost(const char *slot, Err *err)
 {
-    err_fail(err, ERR_FAITHFUL, "replication slot \"%s\" was invalidated: the source has removed WAL that it needed", slot);
+    err_fail(err, ERR_FAITHFUL,
+             "replication slot \"%s\" was invalidated: the source has removed WAL that it needed",
+             slot);
     err_code(err, "55000");
-    return err_hint(err, "what was in that WAL can't be streamed any more: raise max_slot_wal_keep_size, drop the slot, "
-                         "and make the copy again");
+    return err_hint(
+        err,
+        "what was in that WAL can't be streamed any more: raise max_slot_wal_keep_size, drop the slot, "
+        "and make the copy again");
 }
 
 static bool check_slot_kind(const PGresult *res, const char *slot, Err *err)
 {
     if (!span_is(pg_cell(res, 0, SLOT_TYPE), "logical"))
-        return err_fail(err, ERR_SOURCE, "replication slot \"%s\" is %s, a logical one is needed", slot,
-                        PQgetvalue(res, 0, SLOT_TYPE));
+        return err_fail(err, ERR_SOURCE, "replication slot \"%s\" is %s, a logical one is needed",
+                        slot, PQgetvalue(res, 0, SLOT_TYPE));
     if (!span_is(pg_cell(res, 0, SLOT_PLUGIN), "pgoutput"))
-        return err_fail(err, ERR_SOURCE, "replication slot \"%s\" is for the plugin %s, pgoutput is needed", slot,
+        return err_fail(err, ERR_SOURCE,
+                        "replication slot \"%s\" is for the plugin %s, pgoutput is needed", slot,
                         PQgetvalue(res, 0, SLOT_PLUGIN));
     if (!truth(res, SLOT_HERE))
         return err_fail(err, ERR_SOURCE, "replication slot \"%s\" is of database %s", slot,
                         PQgetvalue(res, 0, SLOT_DATABASE));
     if (truth(res, SLOT_TWO_PHASE))
-        return err_fail(err, ERR_SOURCE, "replication slot \"%s\" was made with two_phase, which isn't spoken here", slot);
+        return err_fail(err, ERR_SOURCE,
+                        "replication slot \"%s\" was made with two_phase, which isn't spoken here",
+                        slot);
     return true;
 }
 
@@ -116,7 +143,9 @@ static bool check_slot(Pg *source, const char *slot, SourceFacts *facts, Err *er
     static const char now[] =
         "select slot_type, plugin, database, database = pg_catalog.current_database(), active_pid,"
         " confirmed_flush_lsn, restart_lsn, wal_status, two_phase from pg_catalog.pg_replication_slots where slot_name = $1";
-    const char *sql = source->version < 130000 ? before_13 : source->version < 140000 ? before_14 : now;
+    const char *sql = source->version < 130000   ? before_13
+                      : source->version < 140000 ? before_14
+                                                 : now;
     AUTO_RESULT res = pg_rows(source, err, sql, slot);
 
     if (!res)
@@ -128,14 +157,18 @@ static bool check_slot(Pg *source, const char *slot, SourceFacts *facts, Err *er
     if (span_is(pg_cell(res, 0, SLOT_WAL), "lost") || PQgetisnull(res, 0, SLOT_RESTART))
         return slot_is_lost(slot, err);
     if (PQgetisnull(res, 0, SLOT_CONFIRMED)) {
-        err_fail(err, ERR_SOURCE, "replication slot \"%s\" has no confirmed position: it isn't complete", slot);
-        return err_hint(err, "its creation waits for open transactions, or it came here by a failover: make it again and the copy too");
+        err_fail(err, ERR_SOURCE,
+                 "replication slot \"%s\" has no confirmed position: it isn't complete", slot);
+        return err_hint(
+            err,
+            "its creation waits for open transactions, or it came here by a failover: make it again and the copy too");
     }
     if (!PQgetisnull(res, 0, SLOT_PID)) {
-        err_fail(err, ERR_SOURCE, "replication slot \"%s\" is in use by process %s of the source", slot,
-                 PQgetvalue(res, 0, SLOT_PID));
+        err_fail(err, ERR_SOURCE, "replication slot \"%s\" is in use by process %s of the source",
+                 slot, PQgetvalue(res, 0, SLOT_PID));
         err_code(err, "55006");
-        err_hint(err, "another keybridge or subscription reads it; it is tried again until that ends");
+        err_hint(err,
+                 "another keybridge or subscription reads it; it is tried again until that ends");
         return err_transient(err);
     }
     return parse_lsn_cell(res, SLOT_CONFIRMED, &facts->confirmed, err);
@@ -148,11 +181,13 @@ static bool ask_end(Pg *source, SourceFacts *facts, Err *err)
     return res && parse_lsn_cell(res, 0, &facts->flushed, err);
 }
 
-bool source_check(Pg *source, const char *slot, const char *publication, SourceFacts *facts, Err *err)
+bool source_check(Pg *source, const char *slot, const char *publication, SourceFacts *facts,
+                  Err *err)
 {
     *facts = (SourceFacts){0};
     if (source->version < 100000)
-        return err_fail(err, ERR_SOURCE, "the source's version %d has no pgoutput; 10 is the oldest that has",
+        return err_fail(err, ERR_SOURCE,
+                        "the source's version %d has no pgoutput; 10 is the oldest that has",
                         source->version / 10000);
     return check_server(source, facts, err) && check_publication(source, publication, err) &&
            check_slot(source, slot, facts, err) && ask_end(source, facts, err);

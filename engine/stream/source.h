@@ -1,4 +1,5 @@
-/* source.h - questions to a PostgreSQL source before and beside its stream, on an ordinary connection. */
+/* source.h - questions to a PostgreSQL source before and beside its stream, on an ordinary
+ * connection. */
 #ifndef SOURCE_H
 #define SOURCE_H
 
@@ -12,9 +13,10 @@ typedef struct SourceFacts {
     uint64_t flushed;           /* the source's end of WAL */
 } SourceFacts;
 
-/* Whether this slot of this publication can be streamed from by this user; each reason against it is an
- * error of its own with what to do. A slot in use by another process is transient. */
-MUST_USE bool source_check(Pg *source, const char *slot, const char *publication, SourceFacts *facts, Err *err);
+/* Whether this slot of this publication can be streamed from by this user; each reason against it
+ * is an error of its own with what to do. A slot in use by another process is transient. */
+MUST_USE bool source_check(Pg *source, const char *slot, const char *publication,
+                           SourceFacts *facts, Err *err);
 
 /* The statement whose only value is the source's end of WAL. */
 const char *source_end_sql(bool is_standby);

@@ -2,8 +2,9 @@
  *
  *   u32 magic, u32 packed bytes, u32 plain bytes, u32 number, u64 hash, packed bytes (zstd)
  *
- * Plain: records one behind the other, each u32 length, u32 tag and bytes. The hash (XXH3 of the packed
- * bytes, seeded with the two numbers before it) tells a damaged disk before zstd sees the bytes.
+ * Plain: records one behind the other, each u32 length, u32 tag and bytes. The hash (XXH3 of the
+ * packed bytes, seeded with the two numbers before it) tells a damaged disk before zstd sees the
+ * bytes.
  */
 #include "engine/stream/spool.h"
 
@@ -119,7 +120,8 @@ SpoolDir *spool_dir_open(const char *path, size_t memory, Err *err)
         spool_dir_close(dir);
         return NULL;
     }
-    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of write, not the end of the process */
+    signal(SIGXFSZ,
+           SIG_IGN); /* a limit on file sizes is an error of write, not the end of the process */
     fd = open_nameless(dir->path);
     if (fd < 0) {
         disk_fail(dir, "making a file", err);
@@ -238,7 +240,8 @@ static bool write_segment(Spool *spool, Err *err)
     to = buf_reserve(&dir->packed, SEGMENT_HEADER + bound);
     if (!to)
         return err_fail(err, ERR_BUG, "a spool segment of %zu bytes", spool->plain.len);
-    packed = ZSTD_compress2(dir->zstd, to + SEGMENT_HEADER, bound, spool->plain.at, spool->plain.len);
+    packed =
+        ZSTD_compress2(dir->zstd, to + SEGMENT_HEADER, bound, spool->plain.at, spool->plain.len);
     if (ZSTD_isError(packed))
         return err_fail(err, ERR_BUG, "compressing for the spool: %s", ZSTD_getErrorName(packed));
     buf_init(&header, SEGMENT_HEADER);
@@ -263,6 +266,8 @@ static bool keep_budget(SpoolDir *dir, Err *err)
     while (dir->memory > dir->memory_most) {
         Spool *biggest = dir->open;
 
+        if (!biggest)
+            break;
         for (Spool *s = dir->open; s; s = s->next)
             if (s->plain.len > biggest->plain.len)
                 biggest = s;
@@ -277,8 +282,10 @@ bool spool_append(Spool *spool, uint32_t tag, Span record, Err *err)
 {
     assert(!spool->sealed);
     if (record.len > LARGEST_RECORD)
-        return err_fail(err, ERR_PROTOCOL, "a message of %zu bytes is too long for the spool", record.len);
-    if (spool->plain.len && spool->plain.len + record.len + RECORD_HEADER > SEGMENT_BYTES && !write_segment(spool, err))
+        return err_fail(err, ERR_PROTOCOL, "a message of %zu bytes is too long for the spool",
+                        record.len);
+    if (spool->plain.len && spool->plain.len + record.len + RECORD_HEADER > SEGMENT_BYTES &&
+        !write_segment(spool, err))
         return false;
     buf_put_u32le(&spool->plain, (uint32_t)record.len);
     buf_put_u32le(&spool->plain, tag);
@@ -319,10 +326,11 @@ bool spool_rewind(Spool *spool, Err *err)
 
 static bool damaged(const Spool *spool, const char *what, Err *err)
 {
-    err_fail(err, ERR_SYSTEM, "reading the spool in %s back: segment %u at byte %" PRIu64 " %s", spool->dir->path,
-             spool->read_segment, spool->read_at, what);
-    return err_hint(err, "the disk gave back something else than was written; give another with --spool-dir "
-                         "and start again, nothing was lost");
+    err_fail(err, ERR_SYSTEM, "reading the spool in %s back: segment %u at byte %" PRIu64 " %s",
+             spool->dir->path, spool->read_segment, spool->read_at, what);
+    return err_hint(
+        err, "the disk gave back something else than was written; give another with --spool-dir "
+             "and start again, nothing was lost");
 }
 
 static bool read_all(Spool *spool, uint8_t *to, size_t len, Err *err)
@@ -379,7 +387,8 @@ static bool read_segment(Spool *spool, Err *err)
     plain_len = reader_u32le(&r, "plain length");
     number = reader_u32le(&r, "number");
     hash = reader_u64le(&r, "hash");
-    if (magic != SEGMENT_MAGIC || number != spool->read_segment || packed_len > spool->size - spool->read_at)
+    if (magic != SEGMENT_MAGIC || number != spool->read_segment ||
+        packed_len > spool->size - spool->read_at)
         return damaged(spool, "has a wrong head", err);
     buf_clear(&spool->packed);
     to = buf_reserve(&spool->packed, packed_len);

@@ -39,8 +39,11 @@ Stream *stream_new(const StreamConf *conf, Err *err)
     Stream *stream;
 
     if (!conf->source_dsn || !*conf->source_dsn || !conf->target_dsn || !*conf->target_dsn) {
-        err_fail(err, ERR_USAGE, "%s isn't given", conf->source_dsn && *conf->source_dsn ? "--target" : "--source");
-        err_hint(err, "a connection string: postgres://user@host:5432/database; also KEYBRIDGE_SOURCE and KEYBRIDGE_TARGET");
+        err_fail(err, ERR_USAGE, "%s isn't given",
+                 conf->source_dsn && *conf->source_dsn ? "--target" : "--source");
+        err_hint(
+            err,
+            "a connection string: postgres://user@host:5432/database; also KEYBRIDGE_SOURCE and KEYBRIDGE_TARGET");
         return NULL;
     }
     stream = calloc(1, sizeof(*stream));
@@ -52,7 +55,8 @@ Stream *stream_new(const StreamConf *conf, Err *err)
     stream->conf.target_dsn = copy_of(conf->target_dsn);
     stream->conf.slot = copy_of(conf->slot);
     stream->conf.publication = copy_of(conf->publication);
-    stream->conf.spool_dir = copy_of(conf->spool_dir && *conf->spool_dir ? conf->spool_dir : "keybridge-state/spool");
+    stream->conf.spool_dir =
+        copy_of(conf->spool_dir && *conf->spool_dir ? conf->spool_dir : "keybridge-state/spool");
     stream->until = conf->until;
     pthread_mutex_init(&stream->lock, NULL);
     stream->spool = spool_dir_open(stream->conf.spool_dir, SPOOL_MEMORY, err);
@@ -154,7 +158,8 @@ static void count_reconnect(Stream *stream)
 }
 
 /* True: try again. */
-static bool after_failure(Supervisor *self, Stream *stream, const Stop *stop, const SessionEnd *end, Err *err)
+static bool after_failure(Supervisor *self, Stream *stream, const Stop *stop, const SessionEnd *end,
+                          Err *err)
 {
     unsigned wait;
 
@@ -167,7 +172,8 @@ static bool after_failure(Supervisor *self, Stream *stream, const Stop *stop, co
         return false;
     if (is_hopeless(self, stream, err)) {
         if (err->transient && self->ever)
-            err_context(err, "given up after %" PRIu64 " s without success", (mono_ms() - self->good_ms) / 1000);
+            err_context(err, "given up after %" PRIu64 " s without success",
+                        (mono_ms() - self->good_ms) / 1000);
         return false;
     }
     wait = next_wait(&self->wait_ms);
@@ -193,7 +199,8 @@ bool stream_run(Stream *stream, const Stop *stop, Err *err)
         done = session_run(stream, stop, &end, err);
         if (done)
             break;
-        /* A stream that stood for a while was good until a moment ago, even if there was nothing to do. */
+        /* A stream that stood for a while was good until a moment ago, even if there was nothing to
+         * do. */
         if (end.streamed && mono_ms() - began_ms > LONGEST_WAIT_MS)
             end.advanced = true;
         if (!after_failure(&self, stream, stop, &end, err))

@@ -1,28 +1,29 @@
 #include "engine/stream/types.h"
 
 /* Everything that decides what the binary form of a type looks like, in one line. */
-#define DESCRIPTION                                                                                 \
-    "pg_catalog.concat_ws(' ', n.nspname, t.typname, t.typtype, t.typlen, t.typelem, t.typbasetype,"  \
-    " t.typsend, t.typreceive,"                                                                     \
-    " (select pg_catalog.string_agg(a.attname || ':' || a.atttypid, ',' order by a.attnum)"         \
-    "  from pg_catalog.pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid"              \
+#define DESCRIPTION                                                                                  \
+    "pg_catalog.concat_ws(' ', n.nspname, t.typname, t.typtype, t.typlen, t.typelem, t.typbasetype," \
+    " t.typsend, t.typreceive,"                                                                      \
+    " (select pg_catalog.string_agg(a.attname || ':' || a.atttypid, ',' order by a.attnum)"          \
+    "  from pg_catalog.pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid"             \
     "   and a.attnum > 0 and not a.attisdropped),"                                                   \
-    " (select pg_catalog.string_agg(e.enumlabel, ',' order by e.enumsortorder)"                     \
+    " (select pg_catalog.string_agg(e.enumlabel, ',' order by e.enumsortorder)"                      \
     "  from pg_catalog.pg_enum e where e.enumtypid = t.oid),"                                        \
-    " (select pg_catalog.string_agg(r.rngsubtype::text, ',')"                                       \
+    " (select pg_catalog.string_agg(r.rngsubtype::text, ',')"                                        \
     "  from pg_catalog.pg_range r where r.rngtypid = t.oid))"
 
-#define PUBLISHED                                                                                  \
-    "from pg_catalog.pg_publication_tables p"                                                       \
-    " join pg_catalog.pg_namespace n on n.nspname = p.schemaname"                                   \
-    " join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = p.tablename"              \
+#define PUBLISHED                                                                       \
+    "from pg_catalog.pg_publication_tables p"                                           \
+    " join pg_catalog.pg_namespace n on n.nspname = p.schemaname"                       \
+    " join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = p.tablename" \
     " join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
 
 static const char published_columns[] =
     "select pg_catalog.array_agg(n.nspname::text order by c.oid, a.attnum)::text,"
     " pg_catalog.array_agg(c.relname::text order by c.oid, a.attnum)::text,"
     " pg_catalog.array_agg(a.attname::text order by c.oid, a.attnum)::text,"
-    " pg_catalog.array_agg(a.atttypid order by c.oid, a.attnum)::text " PUBLISHED "where p.pubname = $1";
+    " pg_catalog.array_agg(a.atttypid order by c.oid, a.attnum)::text " PUBLISHED
+    "where p.pubname = $1";
 
 static const char differing_column[] =
     "select pg_catalog.format('%s.%s.%s is %s here and %s there', x.s, x.t, x.c,"
@@ -34,19 +35,19 @@ static const char differing_column[] =
     " where a.atttypid <> x.type limit 1";
 
 /* rngmultitypid came with 14: there is nothing to ask before. */
-#define USED_TYPES(multirange)                                                                     \
-    "with recursive used(oid) as (select distinct a.atttypid " PUBLISHED "where p.pubname = $1"     \
-    " union select r.oid from used u cross join lateral ("                                          \
-    "  select typelem from pg_catalog.pg_type where oid = u.oid"                                    \
-    "  union all select typbasetype from pg_catalog.pg_type where oid = u.oid"                      \
-    "  union all select a.atttypid from pg_catalog.pg_type t join pg_catalog.pg_attribute a"        \
-    "   on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped"                         \
-    "   where t.oid = u.oid and t.typtype = 'c'"                                                    \
-    "  union all select rngsubtype from pg_catalog.pg_range where rngtypid = u.oid" multirange      \
-    " ) r(oid) where r.oid <> 0)"                                                                   \
-    " select pg_catalog.array_agg(t.oid order by t.oid)::text,"                                     \
-    "  pg_catalog.array_agg(" DESCRIPTION " order by t.oid)::text"                                  \
-    " from used u join pg_catalog.pg_type t on t.oid = u.oid"                                       \
+#define USED_TYPES(multirange)                                                                  \
+    "with recursive used(oid) as (select distinct a.atttypid " PUBLISHED "where p.pubname = $1" \
+    " union select r.oid from used u cross join lateral ("                                      \
+    "  select typelem from pg_catalog.pg_type where oid = u.oid"                                \
+    "  union all select typbasetype from pg_catalog.pg_type where oid = u.oid"                  \
+    "  union all select a.atttypid from pg_catalog.pg_type t join pg_catalog.pg_attribute a"    \
+    "   on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped"                     \
+    "   where t.oid = u.oid and t.typtype = 'c'"                                                \
+    "  union all select rngsubtype from pg_catalog.pg_range where rngtypid = u.oid" multirange  \
+    " ) r(oid) where r.oid <> 0)"                                                               \
+    " select pg_catalog.array_agg(t.oid order by t.oid)::text,"                                 \
+    "  pg_catalog.array_agg(" DESCRIPTION " order by t.oid)::text"                              \
+    " from used u join pg_catalog.pg_type t on t.oid = u.oid"                                   \
     " join pg_catalog.pg_namespace n on n.oid = t.typnamespace where t.oid >= 16384"
 
 static const char used_types[] = USED_TYPES("");
@@ -62,7 +63,8 @@ static const char differing_type[] =
     " where d.described is distinct from x.described limit 1";
 
 /* What the source answered goes to the target as it is; the first difference comes back. */
-static bool ask_target(Pg *target, const PGresult *from, const char *sql, int count, bool *same, Buf *why, Err *err)
+static bool ask_target(Pg *target, const PGresult *from, const char *sql, int count, bool *same,
+                       Buf *why, Err *err)
 {
     const char *params[4];
 

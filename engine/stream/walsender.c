@@ -13,7 +13,7 @@
 
 #define EPOCH_2000_US INT64_C(946684800000000)
 #define GULP_BYTES    MIB(1)
-#define NAP_US        1000
+#define NAP_NS        1000000L
 
 struct WalSender {
     Pg pg;
@@ -54,22 +54,25 @@ static bool put_command(Buf *sql, const WalSender *sender, const WalSenderConf *
     return buf_ok(sql, "the replication command", err);
 }
 
-/* As for ordinary sessions, because text values are made by the walsender (traps 61, 64, 66); the encoding is the
- * target's, so that bytes go over as they come. */
+/* As for ordinary sessions, because text values are made by the walsender (traps 61, 64, 66); the
+ * encoding is the target's, so that bytes go over as they come. */
 static bool pin_settings(WalSender *sender, const char *encoding, Err *err)
 {
     AUTO_BUF sql;
 
     buf_init(&sql, 4096);
-    buf_puts(&sql, "set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set timezone = 'UTC';"
-                   "set extra_float_digits = 3; set bytea_output = 'hex'; set lc_monetary = 'C';"
-                   "set xmloption = content; set standard_conforming_strings = on; set statement_timeout = 0;"
-                   "set search_path = pg_catalog; set client_encoding = ");
+    buf_puts(
+        &sql,
+        "set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set timezone = 'UTC';"
+        "set extra_float_digits = 3; set bytea_output = 'hex'; set lc_monetary = 'C';"
+        "set xmloption = content; set standard_conforming_strings = on; set statement_timeout = 0;"
+        "set search_path = pg_catalog; set client_encoding = ");
     pg_put_literal(&sql, span_str(encoding));
     return buf_ok(&sql, "session settings", err) && pg_exec(&sender->pg, buf_str(&sql), err);
 }
 
-/* A peer that vanished without a word is noticed by the kernel within half a minute, whatever the walsender does. */
+/* A peer that vanished without a word is noticed by the kernel within half a minute, whatever the
+ * walsender does. */
 static void watch_peer(int fd)
 {
     int on = 1, idle_s = 10, every_s = 5, count = 4;
@@ -164,12 +167,13 @@ static size_t waiting_bytes(int fd)
 
 static void nap(void)
 {
-    struct timespec time = {.tv_nsec = NAP_US * 1000};
+    struct timespec time = {.tv_nsec = NAP_NS};
 
     nanosleep(&time, NULL);
 }
 
-/* libpq reads what fits into its buffer, which grows when a call finds it nearly full: several calls make a gulp. */
+/* libpq reads what fits into its buffer, which grows when a call finds it nearly full: several
+ * calls make a gulp. */
 bool walsender_read(WalSender *sender, bool behind, size_t *got, Err *err)
 {
     int fd = walsender_fd(sender);
@@ -211,7 +215,8 @@ static bool parse(Span row, WalMessage *message, Err *err)
         message->reply_wanted = reader_u8(&r, "reply wanted") != 0;
         return reader_finish(&r, "keepalive", err);
     default:
-        return err_fail(err, ERR_PROTOCOL, "the source sends a replication message of an unknown type");
+        return err_fail(err, ERR_PROTOCOL,
+                        "the source sends a replication message of an unknown type");
     }
 }
 
@@ -245,8 +250,8 @@ bool walsender_next(WalSender *sender, WalMessage *message, Err *err)
 
 /* Answering */
 
-bool walsender_reply(WalSender *sender, Position received, Position durable, Position applied, bool want_answer,
-                     Err *err)
+bool walsender_reply(WalSender *sender, Position received, Position durable, Position applied,
+                     bool want_answer, Err *err)
 {
     AUTO_BUF out;
 
@@ -257,7 +262,8 @@ bool walsender_reply(WalSender *sender, Position received, Position durable, Pos
     buf_put_u64be(&out, applied.at);
     buf_put_u64be(&out, (uint64_t)((int64_t)wall_us() - EPOCH_2000_US));
     buf_put_u8(&out, want_answer ? 1 : 0);
-    if (PQputCopyData(sender->pg.conn, (const char *)out.at, (int)out.len) < 0 || PQflush(sender->pg.conn) < 0)
+    if (PQputCopyData(sender->pg.conn, (const char *)out.at, (int)out.len) < 0 ||
+        PQflush(sender->pg.conn) < 0)
         return pg_fail(&sender->pg, NULL, err, "confirming to the source");
     return true;
 }
@@ -282,7 +288,8 @@ void walsender_end(WalSender *sender, unsigned timeout_ms)
     while (mono_ms() < deadline && PQstatus(sender->pg.conn) == CONNECTION_OK) {
         struct pollfd fd = {.fd = walsender_fd(sender), .events = walsender_events(sender, true)};
 
-        if (poll(&fd, 1, (int)(deadline - mono_ms())) <= 0 || !PQconsumeInput(sender->pg.conn) || drain(sender))
+        if (poll(&fd, 1, (int)(deadline - mono_ms())) <= 0 || !PQconsumeInput(sender->pg.conn) ||
+            drain(sender))
             return;
     }
 }

@@ -1,7 +1,8 @@
 /* walsender.h - one logical replication connection: starts the stream, reads it in gulps, answers.
  *
- * PostgreSQL documentation, "Streaming Replication Protocol". Never blocks once the stream has started: poll
- * walsender_fd for walsender_events, then call walsender_read and walsender_next until it gives nothing. Belongs to one thread.
+ * PostgreSQL documentation, "Streaming Replication Protocol". Never blocks once the stream has
+ * started: poll walsender_fd for walsender_events, then call walsender_read and walsender_next
+ * until it gives nothing. Belongs to one thread.
  */
 #ifndef WALSENDER_H
 #define WALSENDER_H
@@ -10,7 +11,7 @@
 #include "engine/model/position.h"
 
 typedef struct WalSenderConf {
-    const char *dsn;      /* secret */
+    const char *dsn; /* secret */
     const char *slot;
     const char *publication;
     const char *encoding; /* in which texts are sent: the target database's */
@@ -21,35 +22,37 @@ typedef struct WalSenderConf {
 
 typedef struct WalMessage {
     enum {
-        WAL_NONE,      /* nothing whole is here: read */
+        WAL_NONE, /* nothing whole is here: read */
         WAL_DATA,
         WAL_KEEPALIVE,
-        WAL_END,       /* the source has ended the stream */
+        WAL_END, /* the source has ended the stream */
     } kind;
-    Span data;            /* DATA: one pgoutput message, valid until the next call */
-    Position at;          /* KEEPALIVE: everything that committed before was sent */
-    bool reply_wanted;    /* KEEPALIVE */
-    int64_t sent_us;      /* source's clock, microseconds since 1970 */
+    Span data;         /* DATA: one pgoutput message, valid until the next call */
+    Position at;       /* KEEPALIVE: everything that committed before was sent */
+    bool reply_wanted; /* KEEPALIVE */
+    int64_t sent_us;   /* source's clock, microseconds since 1970 */
 } WalMessage;
 
 typedef struct WalSender WalSender;
 
 MUST_USE WalSender *walsender_start(const WalSenderConf *conf, Err *err);
-void walsender_free(WalSender *sender); /* closes; NULL is fine */
+void walsender_free(WalSender *sender);               /* closes; NULL is fine */
 unsigned walsender_protocol(const WalSender *sender); /* of pgoutput: 1 or 2 */
 
 int walsender_fd(const WalSender *sender);
 short walsender_events(const WalSender *sender, bool want_input);
-/* Reads what is there. behind: waits a millisecond first and then reads until the socket is dry, which saves the source's CPU
- * (it is woken for whole buffers and not for each message). *got: bytes, about. */
+/* Reads what is there. behind: waits a millisecond first and then reads until the socket is dry,
+ * which saves the source's CPU (it is woken for whole buffers and not for each message). *got:
+ * bytes, about. */
 MUST_USE bool walsender_read(WalSender *sender, bool behind, size_t *got, Err *err);
 MUST_USE bool walsender_next(WalSender *sender, WalMessage *message, Err *err);
 
-/* Standby Status Update. Positions are what was received, what is flushed on the target (and may be forgotten), what is
- * committed there. */
-MUST_USE bool walsender_reply(WalSender *sender, Position received, Position durable, Position applied, bool want_answer,
-                              Err *err);
-/* Ends the stream and waits at most timeout_ms for the source to agree, so that the slot is free afterwards. */
+/* Standby Status Update. Positions are what was received, what is flushed on the target (and may be
+ * forgotten), what is committed there. */
+MUST_USE bool walsender_reply(WalSender *sender, Position received, Position durable,
+                              Position applied, bool want_answer, Err *err);
+/* Ends the stream and waits at most timeout_ms for the source to agree, so that the slot is free
+ * afterwards. */
 void walsender_end(WalSender *sender, unsigned timeout_ms);
 
 #endif

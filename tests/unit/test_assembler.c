@@ -1,15 +1,15 @@
 /* Messages in words (kit.h) go in; batches come out as text:
  *
- *   [7@10 +1 +2] [8@20 -1]        two batches of one transaction; 7 committed at 0x10 and inserted rows 1 and 2
- *   [9@30 big 3: +1 +2 +3]        its changes come from a reader
- *   [7@10 +1]/2                   formed again for two lanes
+ *   [7@10 +1 +2] [8@20 -1]        two batches of one transaction; 7 committed at 0x10 and inserted
+ * rows 1 and 2 [9@30 big 3: +1 +2 +3]        its changes come from a reader [7@10 +1]/2 formed
+ * again for two lanes
  */
 #include "tests/unit/kit.h"
 
 #include "engine/stream/assembler.h"
 
-#define REL   "R d:1 s:public s:t d w:1 b:1 s:a d:23 d:0xffffffff;"
-#define REL2  "R d:1 s:public s:t d w:2 b:1 s:a d:23 d:0xffffffff b:0 s:b d:25 d:0xffffffff;"
+#define REL                   "R d:1 s:public s:t d w:1 b:1 s:a d:23 d:0xffffffff;"
+#define REL2                  "R d:1 s:public s:t d w:2 b:1 s:a d:23 d:0xffffffff b:0 s:b d:25 d:0xffffffff;"
 #define BEGIN(xid, at)        "B q:" #at " q:0 d:" #xid ";"
 #define COMMIT(at, end)       "C b:0 q:" #at " q:" #end " q:0;"
 #define INSERT(v)             "I d:1 N w:1 t r:" #v ";"
@@ -28,7 +28,8 @@ typedef struct World {
     Err err;
 } World;
 
-static const AssemblerConf usual = {.protocol = 2, .batch_changes = 100, .batch_bytes = MIB(1), .txn_memory = MIB(1)};
+static const AssemblerConf usual = {
+    .protocol = 2, .batch_changes = 100, .batch_bytes = MIB(1), .txn_memory = MIB(1)};
 
 static World world_new(AssemblerConf conf)
 {
@@ -73,7 +74,7 @@ static void put_change(Buf *out, const Change *change)
     case CHANGE_INSERT:
     case CHANGE_UPDATE:
     case CHANGE_DELETE:
-        buf_printf(out, " %c%.*s", "+*-"[change->kind], (int)row->len, (const char *)row->at);
+        buf_printf(out, " %c%.*s", "+*-"[change->kind], (int)row -> len, (const char *)row -> at);
         break;
     case CHANGE_TRUNCATE:
         buf_puts(out, " truncate");
@@ -116,7 +117,8 @@ static void take_all(World *w)
     while ((batch = assembler_take(w->a, true))) {
         buf_puts(&w->out, w->out.len ? " [" : "[");
         for (const Txn *txn = batch->first; txn; txn = txn->next) {
-            buf_printf(&w->out, "%s%u@%" PRIX64, txn == batch->first ? "" : " ", txn->xid, txn->commit.at);
+            buf_printf(&w->out, "%s%u@%" PRIX64, txn == batch->first ? "" : " ", txn->xid,
+                       txn->commit.at);
             for (const Change *change = txn->first; change; change = change->next)
                 put_change(&w->out, change);
             if (txn->big)
@@ -138,36 +140,67 @@ typedef struct Case {
 } Case;
 
 static const Case cases[] = {
-    {"commits join", BEGIN(7, 16) REL INSERT(1) COMMIT(16, 24) BEGIN(8, 32) DELETE(1) COMMIT(32, 40), "[7@10 +1 8@20 -1]", 0, 0},
-    {"a full batch closes", BEGIN(7, 16) REL INSERT(1) COMMIT(16, 24) BEGIN(8, 32) INSERT(2) INSERT(3) COMMIT(32, 40)
-     BEGIN(9, 48) INSERT(4) COMMIT(48, 56), "[7@10 +1 8@20 +2 +3] [9@30 +4]", 2, 0},
+    {"commits join",
+     BEGIN(7, 16) REL INSERT(1) COMMIT(16, 24) BEGIN(8, 32) DELETE(1) COMMIT(32, 40),
+     "[7@10 +1 8@20 -1]", 0, 0},
+    {"a full batch closes",
+     BEGIN(7, 16) REL INSERT(1) COMMIT(16, 24) BEGIN(8, 32) INSERT(2) INSERT(3) COMMIT(32, 40)
+         BEGIN(9, 48) INSERT(4) COMMIT(48, 56),
+     "[7@10 +1 8@20 +2 +3] [9@30 +4]", 2, 0},
     {"open ones stay", BEGIN(7, 16) REL INSERT(1) COMMIT(16, 24) BEGIN(8, 32) INSERT(2), "", 0, 0},
-    {"empty and message", BEGIN(7, 16) COMMIT(16, 24) BEGIN(8, 32) "M b:1 q:1 s:p r:hello;" COMMIT(32, 40), "[7@10 8@20 'hello']", 0, 0},
+    {"empty and message",
+     BEGIN(7, 16) COMMIT(16, 24) BEGIN(8, 32) "M b:1 q:1 s:p r:hello;" COMMIT(32, 40),
+     "[7@10 8@20 'hello']", 0, 0},
     {"outside message", "M b:0 q:1 s:p r:hello;", "", 0, 0},
-    {"big", BEGIN(7, 16) REL INSERT(1) COMMIT(16, 24) BEGIN(8, 32) INSERT(2) INSERT(3) DELETE(2) COMMIT(32, 40)
-     BEGIN(9, 48) INSERT(4) COMMIT(48, 56), "[7@10 +1] [8@20 big 3: +2 +3 -2] [9@30 +4]", 0, 400},
-    {"big that describes", BEGIN(8, 32) REL INSERT(2) INSERT(3) REL2 "I d:1 N w:2 t r:4 n;" "T d:1 b:0 d:1;" REL INSERT(5) COMMIT(32, 40),
+    {"big",
+     BEGIN(7, 16) REL INSERT(1) COMMIT(16, 24) BEGIN(8, 32) INSERT(2) INSERT(3) DELETE(2)
+         COMMIT(32, 40) BEGIN(9, 48) INSERT(4) COMMIT(48, 56),
+     "[7@10 +1] [8@20 big 3: +2 +3 -2] [9@30 +4]", 0, 400},
+    {"big that describes",
+     BEGIN(8, 32) REL INSERT(2) INSERT(3) REL2 "I d:1 N w:2 t r:4 n;"
+                                               "T d:1 b:0 d:1;" REL INSERT(5) COMMIT(32, 40),
      "[8@20 big 5: +2 +3 +4 truncate +5]", 0, 300},
-    {"streamed", START(7, 1) SREL(7) SINSERT(7, 1) STOP BEGIN(8, 16) REL INSERT(2) COMMIT(16, 24) START(7, 0) SINSERT(7, 3) STOP
-     SCOMMIT(7, 32, 40), "[8@10 +2 7@20 +1 +3]", 0, 0},
-    {"streamed teaches", START(7, 1) SREL(7) SINSERT(7, 1) STOP SCOMMIT(7, 32, 40) BEGIN(8, 48) INSERT(2) COMMIT(48, 56),
+    {"streamed",
+     START(7, 1) SREL(7) SINSERT(7, 1) STOP BEGIN(8, 16) REL INSERT(2) COMMIT(16, 24) START(7, 0)
+         SINSERT(7, 3) STOP SCOMMIT(7, 32, 40),
+     "[8@10 +2 7@20 +1 +3]", 0, 0},
+    {"streamed teaches",
+     START(7, 1) SREL(7) SINSERT(7, 1) STOP SCOMMIT(7, 32, 40) BEGIN(8, 48) INSERT(2)
+         COMMIT(48, 56),
      "[7@20 +1 8@30 +2]", 0, 0},
-    {"streamed and big teaches", START(7, 1) SREL(7) SINSERT(7, 1) SINSERT(7, 2) SINSERT(7, 3) STOP SCOMMIT(7, 32, 40)
-     BEGIN(8, 48) INSERT(4) COMMIT(48, 56), "[7@20 big 3: +1 +2 +3] [8@30 +4]", 0, 400},
-    {"part rolled back", START(7, 1) SREL(8) SINSERT(7, 1) SINSERT(8, 2) SINSERT(9, 3) STOP SABORT(7, 8) START(7, 0) SINSERT(7, 4) STOP
-     SCOMMIT(7, 32, 40), "[7@20 +1 +3 +4]", 0, 0},
-    {"part of a big one rolled back", START(7, 1) SREL(8) SINSERT(7, 1) SINSERT(8, 2) SINSERT(9, 3) STOP SABORT(7, 8)
-     START(7, 0) SINSERT(7, 4) STOP SCOMMIT(7, 32, 40), "[7@20 big 3: +1 +3 +4]", 0, 400},
-    {"what is rolled back makes nothing big", START(7, 1) SREL(7) SINSERT(7, 1) SINSERT(8, 2) SINSERT(8, 3) STOP SABORT(7, 8)
-     SCOMMIT(7, 32, 40), "[7@20 +1]", 0, 400},
-    {"whole rolled back", START(7, 1) SREL(7) SINSERT(7, 1) STOP SABORT(7, 7) BEGIN(8, 48) REL INSERT(4) COMMIT(48, 56), "[8@30 +4]", 0, 0},
-    {"trap 172: stray aborts", SABORT(5, 5) SABORT(5, 6) START(7, 1) SREL(7) SINSERT(7, 1) STOP SABORT(7, 99) SCOMMIT(7, 32, 40),
+    {"streamed and big teaches",
+     START(7, 1) SREL(7) SINSERT(7, 1) SINSERT(7, 2) SINSERT(7, 3) STOP SCOMMIT(7, 32, 40)
+         BEGIN(8, 48) INSERT(4) COMMIT(48, 56),
+     "[7@20 big 3: +1 +2 +3] [8@30 +4]", 0, 400},
+    {"part rolled back",
+     START(7, 1) SREL(8) SINSERT(7, 1) SINSERT(8, 2) SINSERT(9, 3) STOP SABORT(7, 8) START(7, 0)
+         SINSERT(7, 4) STOP SCOMMIT(7, 32, 40),
+     "[7@20 +1 +3 +4]", 0, 0},
+    {"part of a big one rolled back",
+     START(7, 1) SREL(8) SINSERT(7, 1) SINSERT(8, 2) SINSERT(9, 3) STOP SABORT(7, 8) START(7, 0)
+         SINSERT(7, 4) STOP SCOMMIT(7, 32, 40),
+     "[7@20 big 3: +1 +3 +4]", 0, 400},
+    {"what is rolled back makes nothing big",
+     START(7, 1) SREL(7) SINSERT(7, 1) SINSERT(8, 2) SINSERT(8, 3) STOP SABORT(7, 8)
+         SCOMMIT(7, 32, 40),
+     "[7@20 +1]", 0, 400},
+    {"whole rolled back",
+     START(7, 1) SREL(7) SINSERT(7, 1) STOP SABORT(7, 7) BEGIN(8, 48) REL INSERT(4) COMMIT(48, 56),
+     "[8@30 +4]", 0, 0},
+    {"trap 172: stray aborts",
+     SABORT(5, 5) SABORT(5, 6) START(7, 1) SREL(7) SINSERT(7, 1) STOP SABORT(7, 99)
+         SCOMMIT(7, 32, 40),
      "[7@20 +1]", 0, 0},
-    {"unknown commit", SCOMMIT(7, 32, 40), "the source commits transaction 7, which it never streamed", 0, 0},
-    {"unknown part", START(7, 0), "the source goes on with an unknown part of the streamed transaction 7", 0, 0},
-    {"begun twice", START(7, 1) STOP START(7, 1), "the source begins for the second time the streamed transaction 7", 0, 0},
-    {"xid 0", START(7, 1) SREL(7) SINSERT(0, 1), "message 'I' in a stream block names transaction 0", 0, 0},
-    {"backwards", BEGIN(7, 32) COMMIT(32, 40) BEGIN(8, 16) COMMIT(16, 24), "the source sends the commit at 0/10 after the one at 0/20", 0, 0},
+    {"unknown commit", SCOMMIT(7, 32, 40),
+     "the source commits transaction 7, which it never streamed", 0, 0},
+    {"unknown part", START(7, 0),
+     "the source goes on with an unknown part of the streamed transaction 7", 0, 0},
+    {"begun twice", START(7, 1) STOP START(7, 1),
+     "the source begins for the second time the streamed transaction 7", 0, 0},
+    {"xid 0", START(7, 1) SREL(7) SINSERT(0, 1),
+     "message 'I' in a stream block names transaction 0", 0, 0},
+    {"backwards", BEGIN(7, 32) COMMIT(32, 40) BEGIN(8, 16) COMMIT(16, 24),
+     "the source sends the commit at 0/10 after the one at 0/20", 0, 0},
 };
 
 static void run_case(const Case *c)
@@ -197,9 +230,10 @@ static void all_cases(void **state)
         run_case(&cases[i]);
 }
 
-#define FOUR                                                                                       \
-    BEGIN(7, 16) REL INSERT(1) COMMIT(16, 24) BEGIN(8, 32) INSERT(2) COMMIT(32, 40)                 \
-    BEGIN(9, 48) INSERT(3) COMMIT(48, 56) BEGIN(10, 64) INSERT(4) COMMIT(64, 72)
+#define FOUR                                                                                  \
+    BEGIN(7, 16)                                                                              \
+    REL INSERT(1) COMMIT(16, 24) BEGIN(8, 32) INSERT(2) COMMIT(32, 40) BEGIN(9, 48) INSERT(3) \
+        COMMIT(48, 56) BEGIN(10, 64) INSERT(4) COMMIT(64, 72)
 
 static void expect(AssemblerConf conf, const char *in, const char *out)
 {
@@ -224,7 +258,10 @@ static void skips_what_the_target_has(void **state)
     expect(conf, FOUR, "[9@30 +3 10@40 +4]");
     conf.start.at = 32;
     expect(conf, FOUR, "[8@20 +2 9@30 +3 10@40 +4]");
-    expect(conf, START(7, 1) SREL(7) SINSERT(7, 1) STOP SCOMMIT(7, 16, 24) BEGIN(8, 48) INSERT(4) COMMIT(48, 56), "[8@30 +4]");
+    expect(conf,
+           START(7, 1) SREL(7) SINSERT(7, 1) STOP SCOMMIT(7, 16, 24) BEGIN(8, 48) INSERT(4)
+               COMMIT(48, 56),
+           "[8@30 +4]");
 }
 
 static void forms_a_batch_again(void **state)
@@ -234,8 +271,13 @@ static void forms_a_batch_again(void **state)
     (void)state;
     conf.batch_changes = 1;
     conf.txn_memory = 1;
-    conf.progress = (ApplyProgress){.any = true, .applied = {0, 16}, .applied_end = {0, 24}, .partial = true,
-                                    .first = {0, 32}, .last = {0, 48}, .lanes = 3};
+    conf.progress = (ApplyProgress){.any = true,
+                                    .applied = {0, 16},
+                                    .applied_end = {0, 24},
+                                    .partial = true,
+                                    .first = {0, 32},
+                                    .last = {0, 48},
+                                    .lanes = 3};
     expect(conf, FOUR, "[8@20 +2 9@30 +3]/3 [10@40 big 1: +4]");
     conf.progress.last.at = 32;
     conf.txn_memory = MIB(1);
@@ -250,12 +292,15 @@ static void refuses_another_batch(void **state)
     World w;
 
     (void)state;
-    conf.progress = (ApplyProgress){.any = true, .partial = true, .first = {0, 24}, .last = {0, 56}, .lanes = 2};
+    conf.progress = (ApplyProgress){
+        .any = true, .partial = true, .first = {0, 24}, .last = {0, 56}, .lanes = 2};
     w = world_new(conf);
     assert_false(feed(&w, FOUR));
     assert_int_equal(w.err.kind, ERR_FAITHFUL);
-    assert_string_equal(w.err.text, "pgoutput decoder: the half-applied batch from 0/18 to 0/38 can't be formed again: "
-                                    "the source sends the commit at 0/10");
+    assert_string_equal(
+        w.err.text,
+        "pgoutput decoder: the half-applied batch from 0/18 to 0/38 can't be formed again: "
+        "the source sends the commit at 0/10");
     world_free(&w);
     conf.progress.first.at = 16;
     w = world_new(conf);
@@ -270,7 +315,8 @@ static void a_batch_that_is_formed_again_waits_for_its_last(void **state)
     World w;
 
     (void)state;
-    conf.progress = (ApplyProgress){.any = true, .partial = true, .first = {0, 16}, .last = {0, 48}, .lanes = 2};
+    conf.progress = (ApplyProgress){
+        .any = true, .partial = true, .first = {0, 16}, .last = {0, 48}, .lanes = 2};
     w = world_new(conf);
     assert_true(feed(&w, BEGIN(7, 16) REL INSERT(1) COMMIT(16, 24)));
     assert_null(assembler_take(w.a, true));
@@ -292,7 +338,8 @@ static void quiet_positions(void **state)
     assert_true(assembler_quiet(w.a, position_of_lsn(32)));
     take_all(&w);
     assert_false(assembler_quiet(w.a, position_of_lsn(32))); /* known */
-    assert_true(feed(&w, BEGIN(8, 32) INSERT(2) COMMIT(32, 40))); /* a commit at that very byte isn't lost */
+    assert_true(feed(&w, BEGIN(8, 32) INSERT(2)
+                             COMMIT(32, 40))); /* a commit at that very byte isn't lost */
     take_all(&w);
     assert_string_equal(buf_str(&w.out), "[7@10 +1] [0@1F] [8@20 +2]");
     assert_int_equal(assembler_seen(w.a).at, 40);
@@ -304,8 +351,13 @@ static void a_quiet_position_is_formed_again(void **state)
     AssemblerConf conf = usual;
 
     (void)state;
-    conf.progress = (ApplyProgress){.any = true, .applied = {0, 16}, .applied_end = {0, 24}, .partial = true,
-                                    .first = {0, 31}, .last = {0, 31}, .lanes = 2};
+    conf.progress = (ApplyProgress){.any = true,
+                                    .applied = {0, 16},
+                                    .applied_end = {0, 24},
+                                    .partial = true,
+                                    .first = {0, 31},
+                                    .last = {0, 31},
+                                    .lanes = 2};
     expect(conf, FOUR, "[0@1F]/2 [8@20 +2 9@30 +3 10@40 +4]");
 }
 
@@ -336,8 +388,9 @@ static void streamed_or_not_is_big_alike(void **state)
         plain = world_new(conf);
         streamed = world_new(conf);
         assert_true(feed(&plain, BEGIN(7, 16) REL INSERT(1) INSERT(22) DELETE(1) COMMIT(16, 24)));
-        assert_true(feed(&streamed, START(7, 1) SREL(7) SINSERT(7, 1) SINSERT(8, 22) "D d:7 d:1 K w:1 t r:1;" SINSERT(9, 5) STOP
-                         SABORT(7, 9) SCOMMIT(7, 16, 24)));
+        assert_true(feed(&streamed, START(7, 1) SREL(7) SINSERT(7, 1)
+                                        SINSERT(8, 22) "D d:7 d:1 K w:1 t r:1;" SINSERT(9, 5)
+                                            STOP SABORT(7, 9) SCOMMIT(7, 16, 24)));
         take_all(&plain);
         take_all(&streamed);
         big[0] = strstr(buf_str(&plain.out), "big");

@@ -36,7 +36,8 @@ static void grows(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_what_was_put), cmocka_unit_test(grows)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_what_was_put),
+                                       cmocka_unit_test(grows)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

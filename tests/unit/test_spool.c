@@ -195,7 +195,8 @@ static void a_short_file_is_seen(void **state)
     assert_true(spool_seal(spool, &err));
     assert_int_equal(ftruncate(spool_fd(), 30), 0);
     assert_false(spool_next(spool, &tag, &record, &err));
-    snprintf(expected, sizeof(expected), "reading the spool in %s back: segment 0 at byte 30 ends too early", folder);
+    snprintf(expected, sizeof(expected),
+             "reading the spool in %s back: segment 0 at byte 30 ends too early", folder);
     assert_string_equal(err.text, expected);
     spool_free(spool);
     spool_dir_close(dir);
@@ -235,7 +236,8 @@ static void a_folder_that_cannot_be_made(void **state)
 
     (void)state;
     assert_null(spool_dir_open("/proc/nowhere/at/all", MIB(1), &err));
-    assert_string_equal(err.text, "making the spool folder /proc/nowhere: No such file or directory");
+    assert_string_equal(err.text,
+                        "making the spool folder /proc/nowhere: No such file or directory");
     assert_int_equal(err.kind, ERR_SYSTEM);
 }
 
@@ -255,9 +257,12 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gives_back_what_was_put), cmocka_unit_test(many_at_once_keep_the_budget),
-        cmocka_unit_test(leaves_no_name_behind),   cmocka_unit_test(damage_is_seen),
-        cmocka_unit_test(a_short_file_is_seen),    cmocka_unit_test(a_full_disk_is_an_error),
+        cmocka_unit_test(gives_back_what_was_put),
+        cmocka_unit_test(many_at_once_keep_the_budget),
+        cmocka_unit_test(leaves_no_name_behind),
+        cmocka_unit_test(damage_is_seen),
+        cmocka_unit_test(a_short_file_is_seen),
+        cmocka_unit_test(a_full_disk_is_an_error),
         cmocka_unit_test(a_folder_that_cannot_be_made),
     };
 
