@@ -1,8 +1,9 @@
 /* applier.h - what the stream needs of a target: describe tables, write rows, keep progress.
  *
- * An Applier is one connection to the target and belongs to one thread at a time. Writes may be sent
- * without waiting; `settle` waits for all of them and reports the first that failed. Which rows go to
- * which applier, and in which form, is decided above (engine/stream); how they become statements, below.
+ * An Applier is one connection to the target and belongs to one thread at a time. Writes may be
+ * sent without waiting; `settle` waits for all of them and reports the first that failed. Which
+ * rows go to which applier, and in which form, is decided above (engine/stream); how they become
+ * statements, below.
  */
 #ifndef APPLIER_H
 #define APPLIER_H
@@ -13,20 +14,24 @@
 #include "engine/base/stop.h"
 #include "engine/model/txn.h"
 
-/* A target table as seen through one source relation. Immutable but for `cautious`; made by describe, freed by table_free. */
+/* A target table as seen through one source relation. Immutable but for `cautious`; made by
+ * describe, freed by table_free. */
 typedef struct Table Table;
 struct Table {
     const Relation *rel;
-    const char *place;   /* schema.name, for messages */
-    const uint16_t *key; /* columns of rel by which a row is found; key_count 0: only by the whole row */
+    const char *place; /* schema.name, for messages */
+    const uint16_t
+        *key; /* columns of rel by which a row is found; key_count 0: only by the whole row */
     uint16_t key_count;
-    bool spread;      /* rows with different key bytes can't depend on each other: they may go to different lanes */
-    bool ordered;     /* rows are written one by one in their order, never set-wise */
+    bool spread;       /* rows with different key bytes can't depend on each other: they may go to
+                          different lanes */
+    bool ordered;      /* rows are written one by one in their order, never set-wise */
     bool inserts_only; /* identity NOTHING: an update or delete can't be found */
-    bool triggers;    /* ALWAYS or REPLICA triggers fire for what we write */
-    bool deferrable;  /* constraints that are checked at the end */
+    bool triggers;     /* ALWAYS or REPLICA triggers fire for what we write */
+    bool deferrable;   /* constraints that are checked at the end */
     uint64_t fingerprint; /* of everything that routing depends on */
-    /* Batches left in which it is written in order, because set-wise failed lately: unique values that move between rows. */
+    /* Batches left in which it is written in order, because set-wise failed lately: unique values
+     * that move between rows. */
     atomic_uint cautious;
     void (*free)(Table *table);
 };
@@ -34,15 +39,16 @@ struct Table {
 /* What a batch does to one row in the end. */
 typedef struct Row {
     uint64_t hash;
-    const Value *key;     /* rel->column_count values, the key's are known: where the row was (or, if new, is) */
-    const Value *image;   /* rel->column_count values after; NULL when gone */
-    const Txn *txn;       /* of the last change, for messages */
-    uint64_t order;       /* the key's first bytes, for sorting */
-    uint32_t unknown;     /* hash of the set of columns that image doesn't know; 0: none */
-    bool was;             /* the target has it before the batch */
-    bool is;              /* and afterwards */
-    bool reborn;          /* deleted in between */
-    bool own;             /* image is a merged copy */
+    const Value *
+        key; /* rel->column_count values, the key's are known: where the row was (or, if new, is) */
+    const Value *image; /* rel->column_count values after; NULL when gone */
+    const Txn *txn;     /* of the last change, for messages */
+    uint64_t order;     /* the key's first bytes, for sorting */
+    uint32_t unknown;   /* hash of the set of columns that image doesn't know; 0: none */
+    bool was;           /* the target has it before the batch */
+    bool is;            /* and afterwards */
+    bool reborn;        /* deleted in between */
+    bool own;           /* image is a merged copy */
 } Row;
 
 /* One change in its place. */
@@ -51,29 +57,33 @@ typedef struct Step {
     const Txn *txn;
 } Step;
 
-/* The part of one lane in one table: net effects, to be written deletes, updates, inserts; or steps in order. */
+/* The part of one lane in one table: net effects, to be written deletes, updates, inserts; or steps
+ * in order. */
 typedef struct TableRows TableRows;
 struct TableRows {
     TableRows *next;
     Table *table;
-    Row **deletes, **updates, **inserts; /* deletes and updates sorted: by unknown columns, then key */
+    Row **deletes, **updates,
+        **inserts; /* deletes and updates sorted: by unknown columns, then key */
     size_t delete_count, update_count, insert_count;
     Step *steps;
     size_t step_count;
 };
 
-/* One lane's row in keybridge.progress. A batch is a run of source transactions; `before` is the batch before. */
+/* One lane's row in keybridge.progress. A batch is a run of source transactions; `before` is the
+ * batch before. */
 typedef struct Progress {
     unsigned lane;
-    Position first;      /* commit of its first transaction */
-    Position last;       /* of its last */
-    Position end;        /* end of its last */
-    Position before;     /* last and end of the batch before, NONE when there was none */
+    Position first;  /* commit of its first transaction */
+    Position last;   /* of its last */
+    Position end;    /* end of its last */
+    Position before; /* last and end of the batch before, NONE when there was none */
     Position before_end;
-    unsigned lanes;      /* over which it was routed */
+    unsigned lanes; /* over which it was routed */
     uint64_t fingerprint;
-    /* The lane's row must still say this (NONE: there is no row), else another session has written: exactly-once
-     * holds even when a lost connection's COMMIT arrives after we have read progress. */
+    /* The lane's row must still say this (NONE: there is no row), else another session has written:
+     * exactly-once holds even when a lost connection's COMMIT arrives after we have read progress.
+     */
     Position expected;
 } Progress;
 
@@ -93,13 +103,15 @@ typedef struct ApplierOps {
     bool (*write)(Applier *self, const TableRows *rows, Err *err);
     /* One change in its place; found exactly once, or settle fails. */
     bool (*change)(Applier *self, Table *table, const Change *change, const Txn *txn, Err *err);
-    bool (*truncate)(Applier *self, Table *const *tables, size_t count, const Change *change, const Txn *txn, Err *err);
+    bool (*truncate)(Applier *self, Table *const *tables, size_t count, const Change *change,
+                     const Txn *txn, Err *err);
     bool (*progress)(Applier *self, const Progress *progress, Err *err);
     bool (*dead_letter)(Applier *self, const DeadLetter *letter, Err *err);
-    bool (*settle)(Applier *self, Err *err);           /* everything sent has succeeded, row counts and all */
-    bool (*check_deferred)(Applier *self, Err *err);   /* sent, not waited for: constraints that wait for COMMIT */
-    bool (*commit)(Applier *self, Err *err);           /* waits */
-    bool (*rollback)(Applier *self, Err *err);         /* waits; fine without a transaction */
+    bool (*settle)(Applier *self, Err *err); /* everything sent has succeeded, row counts and all */
+    bool (*check_deferred)(Applier *self,
+                           Err *err); /* sent, not waited for: constraints that wait for COMMIT */
+    bool (*commit)(Applier *self, Err *err);   /* waits */
+    bool (*rollback)(Applier *self, Err *err); /* waits; fine without a transaction */
     uint64_t (*rows_written)(const Applier *self);
     int (*session)(const Applier *self); /* the server's number for this connection */
 
@@ -112,10 +124,13 @@ typedef struct ApplierOps {
     bool (*set_start)(Applier *self, Position start, Err *err);
     /* What set_start recorded, now or in an earlier run; NONE: nothing. */
     bool (*read_start)(Applier *self, Position *start, Err *err);
-    /* Log positions of the target itself: what is written, what is flushed. *known false: it can't say. */
-    bool (*log_positions)(Applier *self, uint64_t *written, uint64_t *flushed, bool *known, Err *err);
+    /* Log positions of the target itself: what is written, what is flushed. *known false: it can't
+     * say. */
+    bool (*log_positions)(Applier *self, uint64_t *written, uint64_t *flushed, bool *known,
+                          Err *err);
     bool (*force_flush)(Applier *self, Err *err);
-    /* Ends a statement of one of these sessions that waits for a lock of another of them; *broken says it did. */
+    /* Ends a statement of one of these sessions that waits for a lock of another of them; *broken
+     * says it did. */
     bool (*break_tie)(Applier *self, const int *sessions, size_t count, bool *broken, Err *err);
     /* Which other session one of these waits for, in words; empty: none. */
     bool (*blocker)(Applier *self, const int *sessions, size_t count, Buf *out, Err *err);
@@ -130,7 +145,7 @@ typedef struct ApplierConf {
     const char *stream; /* name under which progress is kept */
     unsigned lane;      /* for application_name */
     bool control;
-    bool synchronous;   /* commits wait for the disk */
+    bool synchronous;       /* commits wait for the disk */
     const Stop *connecting; /* ends waits while connecting */
     const Stop *closing;    /* ends every wait; may be NULL */
 } ApplierConf;

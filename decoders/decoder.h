@@ -39,8 +39,8 @@ typedef struct Sink {
 typedef struct Decoder Decoder;
 typedef struct DecoderOps {
     const char *name;
-    /* One whole message. It must live as long as what is handed out: spans point into it. Changes and their
-     * value arrays are allocated from `arena`. */
+    /* One whole message. It must live as long as what is handed out: spans point into it. Changes
+     * and their value arrays are allocated from `arena`. */
     bool (*decode)(Decoder *self, Span message, Arena *arena, const Sink *sink, Err *err);
     void (*free)(Decoder *self);
 } DecoderOps;
@@ -49,10 +49,11 @@ struct Decoder {
     const DecoderOps *ops;
 };
 
-MUST_USE static inline bool decoder_decode(Decoder *d, Span message, Arena *arena,
-                                           const Sink *sink, Err *err)
+MUST_USE static inline bool decoder_decode(Decoder *d, Span message, Arena *arena, const Sink *sink,
+                                           Err *err)
 {
-    return d->ops->decode(d, message, arena, sink, err) || err_context(err, "%s decoder", d->ops->name);
+    return d->ops->decode(d, message, arena, sink, err) ||
+           err_context(err, "%s decoder", d->ops->name);
 }
 
 static inline void decoder_free(Decoder *d)

@@ -3,8 +3,8 @@
 #define APPLIER_IMPL_H
 
 #define HASH_FUNCTION(keyptr, keylen, hashv) ((hashv) = (unsigned)XXH3_64bits((keyptr), (keylen)))
-#include <xxhash.h>
 #include <uthash.h>
+#include <xxhash.h>
 
 #include "appliers/applier.h"
 #include "appliers/postgres/pg.h"
@@ -14,14 +14,14 @@ typedef struct Stmt Stmt;
 
 /* What a statement that was sent must bring. */
 typedef struct Expect {
-    const char *doing;    /* "inserting into" */
-    const Table *table;   /* NULL: not about rows */
+    const char *doing;  /* "inserting into" */
+    const Table *table; /* NULL: not about rows */
     const Txn *txn;
-    const Value *key;     /* of one row; NULL: of many */
-    int64_t rows;         /* -1: any number */
+    const Value *key; /* of one row; NULL: of many */
+    int64_t rows;     /* -1: any number */
     bool is_progress;
     bool is_commit;
-    bool is_check;        /* of rows of several tables */
+    bool is_check; /* of rows of several tables */
 } Expect;
 
 typedef struct PgApplier {
@@ -29,13 +29,13 @@ typedef struct PgApplier {
     Pg pg;
     char *stream;
     const Stop *closing;
-    bool broken;         /* the connection's state is unknown: only closing helps */
-    Expect *expects;     /* sent and not yet settled, in order */
+    bool broken;     /* the connection's state is unknown: only closing helps */
+    Expect *expects; /* sent and not yet settled, in order */
     size_t expect_count, expect_room;
-    size_t unflushed;    /* bytes handed to libpq since the last flush */
+    size_t unflushed; /* bytes handed to libpq since the last flush */
     Stmt *stmts;
     unsigned stmt_count, stmt_next;
-    Buf scratch;         /* array parameters, COPY blocks */
+    Buf scratch; /* array parameters, COPY blocks */
     uint64_t written;
     bool in_transaction;
     bool progress_ready; /* its statement is prepared */
@@ -53,10 +53,12 @@ MUST_USE bool link_expect(PgApplier *a, const Expect *expect, Err *err); /* call
 MUST_USE bool link_send(PgApplier *a, const char *sql, const Expect *expect, Err *err);
 MUST_USE bool link_push(PgApplier *a, size_t bytes, Err *err); /* flush when enough has gathered */
 MUST_USE bool link_settle(PgApplier *a, Err *err);
-MUST_USE bool link_result(PgApplier *a, PGresult **res, Err *err); /* waits; *res NULL: end of one statement's */
+MUST_USE bool link_result(PgApplier *a, PGresult **res,
+                          Err *err); /* waits; *res NULL: end of one statement's */
 MUST_USE bool link_flush(PgApplier *a, Err *err);
 MUST_USE bool link_judge(PgApplier *a, const PGresult *res, const Expect *expect, Err *err);
-bool link_lost(PgApplier *a, Err *err, const char *doing); /* false; the connection can only be closed */
+bool link_lost(PgApplier *a, Err *err,
+               const char *doing); /* false; the connection can only be closed */
 /* A prepared statement for this text of this shape, prepared in the pipeline when new. */
 typedef struct StmtKey {
     uint32_t table;
@@ -78,14 +80,16 @@ void link_forget(PgApplier *a); /* prepared statements are gone */
 /* --- write.c --- */
 bool write_rows(Applier *self, const TableRows *rows, Err *err);
 bool write_change(Applier *self, Table *table, const Change *change, const Txn *txn, Err *err);
-bool write_truncate(Applier *self, Table *const *tables, size_t count, const Change *change, const Txn *txn, Err *err);
+bool write_truncate(Applier *self, Table *const *tables, size_t count, const Change *change,
+                    const Txn *txn, Err *err);
 
 /* --- control.c --- */
 bool control_take(Applier *self, Err *err);
 bool control_read_progress(Applier *self, Arena *arena, Progress **rows, size_t *count, Err *err);
 bool control_set_start(Applier *self, Position start, Err *err);
 bool control_read_start(Applier *self, Position *start, Err *err);
-bool control_log_positions(Applier *self, uint64_t *written, uint64_t *flushed, bool *known, Err *err);
+bool control_log_positions(Applier *self, uint64_t *written, uint64_t *flushed, bool *known,
+                           Err *err);
 bool control_force_flush(Applier *self, Err *err);
 bool control_break_tie(Applier *self, const int *sessions, size_t count, bool *broken, Err *err);
 bool control_blocker(Applier *self, const int *sessions, size_t count, Buf *out, Err *err);

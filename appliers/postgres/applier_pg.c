@@ -30,7 +30,8 @@ static bool on_settle(Applier *self, Err *err)
 
 static bool on_check_deferred(Applier *self, Err *err)
 {
-    static const Expect expect = {.doing = "checking deferred constraints", .rows = -1, .is_check = true};
+    static const Expect expect = {
+        .doing = "checking deferred constraints", .rows = -1, .is_check = true};
 
     return link_send(pg_applier_of(self), "set constraints all immediate", &expect, err);
 }
@@ -112,23 +113,28 @@ static const ApplierOps pg_applier_ops = {
     .blocker = control_blocker,
 };
 
-/* So that a session whose client is gone ends soon and gives up its locks. Ignored on unix sockets. */
+/* So that a session whose client is gone ends soon and gives up its locks. Ignored on unix sockets.
+ */
 static const char keepalive_sql[] = "set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5;"
                                     "set tcp_keepalives_count = 3";
 
-/* Plans: always the key's index, sorted keys, one row after the other. Statistics of a restored table may be missing or
- * wrong, and a sequential scan for each batch would be the end of keeping up. One plan for each statement. */
-static const char plan_sql[] = "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off;"
-                               "set enable_bitmapscan = off; set enable_material = off;"
-                               "set max_parallel_workers_per_gather = 0; set jit = off";
+/* Plans: always the key's index, sorted keys, one row after the other. Statistics of a restored
+ * table may be missing or wrong, and a sequential scan for each batch would be the end of keeping
+ * up. One plan for each statement. */
+static const char plan_sql[] =
+    "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off;"
+    "set enable_bitmapscan = off; set enable_material = off;"
+    "set max_parallel_workers_per_gather = 0; set jit = off";
 
 static bool be_replica(PgApplier *a, Err *err)
 {
     if (pg_exec(&a->pg, "set session_replication_role = replica", err))
         return true;
     if (strcmp(err->code, "42501") == 0)
-        err_hint(err, "triggers and foreign keys must not fire for replicated rows: connect as a superuser, on RDS as a "
-                      "member of rds_superuser, or GRANT SET ON PARAMETER session_replication_role TO the user (15+)");
+        err_hint(
+            err,
+            "triggers and foreign keys must not fire for replicated rows: connect as a superuser, on RDS as a "
+            "member of rds_superuser, or GRANT SET ON PARAMETER session_replication_role TO the user (15+)");
     return err_context(err, "making the target's session a replica");
 }
 
@@ -136,14 +142,18 @@ static bool set_up(PgApplier *a, const ApplierConf *conf, Err *err)
 {
     bool is_12 = a->pg.version >= 120000;
 
-    if (!pg_exec(&a->pg, keepalive_sql, err) || (is_12 && !pg_exec(&a->pg, "set tcp_user_timeout = 30000", err)))
+    if (!pg_exec(&a->pg, keepalive_sql, err) ||
+        (is_12 && !pg_exec(&a->pg, "set tcp_user_timeout = 30000", err)))
         return false;
     if (conf->control)
         return pg_exec(&a->pg, "set synchronous_commit = local", err);
     /* Set, not inherited: what is confirmed to the source depends on it (trap 174). */
     return be_replica(a, err) && pg_exec(&a->pg, plan_sql, err) &&
            (!is_12 || pg_exec(&a->pg, "set plan_cache_mode = force_generic_plan", err)) &&
-           pg_exec(&a->pg, conf->synchronous ? "set synchronous_commit = on" : "set synchronous_commit = off", err) &&
+           pg_exec(&a->pg,
+                   conf->synchronous ? "set synchronous_commit = on"
+                                     : "set synchronous_commit = off",
+                   err) &&
            (PQsetnonblocking(a->pg.conn, 1) == 0 || link_lost(a, err, "setting up the session"));
 }
 
@@ -164,7 +174,8 @@ Applier *pg_applier_open(const ApplierConf *conf, Err *err)
     if (conf->control)
         snprintf(application, sizeof(application), "keybridge %.40s control", conf->stream);
     else
-        snprintf(application, sizeof(application), "keybridge %.40s lane %u", conf->stream, conf->lane);
+        snprintf(application, sizeof(application), "keybridge %.40s lane %u", conf->stream,
+                 conf->lane);
     if (!pg_open(&a->pg, conf->dsn, ERR_TARGET, &options, err) || !set_up(a, conf, err)) {
         pg_applier_free(&a->base);
         return NULL;

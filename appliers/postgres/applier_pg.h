@@ -4,7 +4,8 @@
 
 #include "appliers/applier.h"
 
-/* Connects; a lane's session has session_replication_role = replica, and plans that always use the key's index. */
+/* Connects; a lane's session has session_replication_role = replica, and plans that always use the
+ * key's index. */
 MUST_USE Applier *pg_applier_open(const ApplierConf *conf, Err *err);
 
 #endif

@@ -1,8 +1,9 @@
-/* keybridge's own tables on the target, the stream's lock, and what the target knows about its own log.
+/* keybridge's own tables on the target, the stream's lock, and what the target knows about its own
+ * log.
  *
  *   keybridge.stream       one row for each stream: where it started
- *   keybridge.progress     one row for each stream and lane, written in the same transaction as the lane's rows
- *   keybridge.dead_letter  transactions that were skipped by the operator's choice
+ *   keybridge.progress     one row for each stream and lane, written in the same transaction as the
+ * lane's rows keybridge.dead_letter  transactions that were skipped by the operator's choice
  *
  * Positions are text, as operators know them (16/B374D848, or file:offset). */
 #include "appliers/postgres/applier_impl.h"
@@ -44,16 +45,19 @@ static bool create_tables(PgApplier *a, Err *err)
         return true;
     err_context(err, "creating keybridge's tables on the target");
     if (strcmp(err->code, "42501") == 0)
-        err_hint(err, "the target's user must be allowed to create schema keybridge: GRANT CREATE ON DATABASE … TO …");
+        err_hint(
+            err,
+            "the target's user must be allowed to create schema keybridge: GRANT CREATE ON DATABASE … TO …");
     PQclear(PQexec(a->pg.conn, "rollback"));
     return false;
 }
 
 static bool try_lock(PgApplier *a, bool *got, Err *err)
 {
-    PGresult *res ON_EXIT(pg_result_drop) =
-        pg_rows(&a->pg, err, "select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('keybridge ' || $1, 0))",
-                a->stream);
+    PGresult *res ON_EXIT(pg_result_drop) = pg_rows(
+        &a->pg, err,
+        "select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('keybridge ' || $1, 0))",
+        a->stream);
 
     if (!res)
         return false;
@@ -63,26 +67,28 @@ static bool try_lock(PgApplier *a, bool *got, Err *err)
 
 static bool lock_is_taken(PgApplier *a, Err *err)
 {
-    PGresult *res ON_EXIT(pg_result_drop) =
-        pg_rows(&a->pg, err,
-                "select l.pid, coalesce(s.application_name, ''), coalesce(s.client_addr::text, 'local')"
-                " from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity s on s.pid = l.pid"
-                " where l.locktype = 'advisory' and l.granted and l.objsubid = 1"
-                " and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())"
-                " and (l.classid::bigint << 32 | l.objid::bigint) ="
-                " pg_catalog.hashtextextended('keybridge ' || $1, 0)",
-                a->stream);
+    PGresult *res ON_EXIT(pg_result_drop) = pg_rows(
+        &a->pg, err,
+        "select l.pid, coalesce(s.application_name, ''), coalesce(s.client_addr::text, 'local')"
+        " from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity s on s.pid = l.pid"
+        " where l.locktype = 'advisory' and l.granted and l.objsubid = 1"
+        " and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())"
+        " and (l.classid::bigint << 32 | l.objid::bigint) ="
+        " pg_catalog.hashtextextended('keybridge ' || $1, 0)",
+        a->stream);
 
     if (!res)
         return false;
     if (PQntuples(res) == 0)
         err_fail(err, ERR_STATE, "stream %s is taken on the target by another session", a->stream);
     else
-        err_fail(err, ERR_STATE, "stream %s is taken on the target by session %s (%s, from %s)", a->stream,
-                 PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2));
+        err_fail(err, ERR_STATE, "stream %s is taken on the target by session %s (%s, from %s)",
+                 a->stream, PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2));
     err_code(err, "55006");
-    return err_hint(err, "another keybridge applies this stream: stop it; if it is dead already, end its session with "
-                         "pg_terminate_backend");
+    return err_hint(
+        err,
+        "another keybridge applies this stream: stop it; if it is dead already, end its session with "
+        "pg_terminate_backend");
 }
 
 /* A killed run's session is noticed by the server within moments: worth a short wait. */
@@ -111,7 +117,9 @@ bool control_take(Applier *self, Err *err)
 
     if (!create_tables(a, err) || !take_lock(a, err))
         return false;
-    res = pg_rows(&a->pg, err, "insert into keybridge.stream (name) values ($1) on conflict (name) do nothing", a->stream);
+    res = pg_rows(&a->pg, err,
+                  "insert into keybridge.stream (name) values ($1) on conflict (name) do nothing",
+                  a->stream);
     return res != NULL;
 }
 
@@ -135,11 +143,13 @@ static bool parse_position(Span text, Position *position, Err *err)
         if (lsn_parse(text, &position->at, err))
             return true;
     } else if (parse_u64(span_of(text.at, (size_t)(colon - text.at)), &position->file) &&
-               parse_u64(span_of(colon + 1, text.len - (size_t)(colon - text.at) - 1), &position->at)) {
+               parse_u64(span_of(colon + 1, text.len - (size_t)(colon - text.at) - 1),
+                         &position->at)) {
         return true;
     }
     err_clear(err);
-    return err_fail(err, ERR_STATE, "a position in the target's keybridge schema can't be understood: \"%.*s\"",
+    return err_fail(err, ERR_STATE,
+                    "a position in the target's keybridge schema can't be understood: \"%.*s\"",
                     SPAN_FMT(text));
 }
 
@@ -148,19 +158,21 @@ static bool progress_row(const PGresult *res, int row, Progress *p, Err *err)
     p->lane = (unsigned)strtoul(PQgetvalue(res, row, 0), NULL, 10);
     p->lanes = (unsigned)strtoul(PQgetvalue(res, row, 6), NULL, 10);
     p->fingerprint = (uint64_t)strtoll(PQgetvalue(res, row, 7), NULL, 10);
-    return parse_position(pg_cell(res, row, 1), &p->first, err) && parse_position(pg_cell(res, row, 2), &p->last, err) &&
-           parse_position(pg_cell(res, row, 3), &p->end, err) && parse_position(pg_cell(res, row, 4), &p->before, err) &&
+    return parse_position(pg_cell(res, row, 1), &p->first, err) &&
+           parse_position(pg_cell(res, row, 2), &p->last, err) &&
+           parse_position(pg_cell(res, row, 3), &p->end, err) &&
+           parse_position(pg_cell(res, row, 4), &p->before, err) &&
            parse_position(pg_cell(res, row, 5), &p->before_end, err);
 }
 
 bool control_read_progress(Applier *self, Arena *arena, Progress **rows, size_t *count, Err *err)
 {
     PgApplier *a = pg_applier_of(self);
-    PGresult *res ON_EXIT(pg_result_drop) =
-        pg_rows(&a->pg, err,
-                "select lane, first_commit, last_commit, last_end, before_commit, before_end, lanes, fingerprint"
-                " from keybridge.progress where stream = $1 order by lane",
-                a->stream);
+    PGresult *res ON_EXIT(pg_result_drop) = pg_rows(
+        &a->pg, err,
+        "select lane, first_commit, last_commit, last_end, before_commit, before_end, lanes, fingerprint"
+        " from keybridge.progress where stream = $1 order by lane",
+        a->stream);
 
     if (!res)
         return false;
@@ -180,37 +192,45 @@ bool control_set_start(Applier *self, Position start, Err *err)
     PGresult *got ON_EXIT(pg_result_drop) = NULL;
 
     position_text(start, text);
-    set = pg_rows(&a->pg, err, "update keybridge.stream set start_position = $2 where name = $1 and start_position is null",
-                  a->stream, text);
+    set = pg_rows(
+        &a->pg, err,
+        "update keybridge.stream set start_position = $2 where name = $1 and start_position is null",
+        a->stream, text);
     if (!set)
         return false;
-    got = pg_rows(&a->pg, err, "select start_position from keybridge.stream where name = $1", a->stream);
+    got = pg_rows(&a->pg, err, "select start_position from keybridge.stream where name = $1",
+                  a->stream);
     if (!got)
         return false;
     if (PQntuples(got) == 1 && strcmp(PQgetvalue(got, 0, 0), text) == 0)
         return true;
     err_fail(err, ERR_STATE, "stream %s started at %s and can't start at %s now", a->stream,
              PQntuples(got) ? PQgetvalue(got, 0, 0) : "nowhere", text);
-    return err_hint(err, "leave the start position out to go on where it was; for a new copy, drop schema keybridge on it first");
+    return err_hint(
+        err,
+        "leave the start position out to go on where it was; for a new copy, drop schema keybridge on it first");
 }
 
 bool control_read_start(Applier *self, Position *start, Err *err)
 {
     PgApplier *a = pg_applier_of(self);
-    PGresult *res ON_EXIT(pg_result_drop) =
-        pg_rows(&a->pg, err, "select start_position from keybridge.stream where name = $1", a->stream);
+    PGresult *res ON_EXIT(pg_result_drop) = pg_rows(
+        &a->pg, err, "select start_position from keybridge.stream where name = $1", a->stream);
 
     *start = POSITION_NONE;
     if (!res)
         return false;
-    return PQntuples(res) != 1 || PQgetisnull(res, 0, 0) || parse_position(pg_cell(res, 0, 0), start, err);
+    return PQntuples(res) != 1 || PQgetisnull(res, 0, 0) ||
+           parse_position(pg_cell(res, 0, 0), start, err);
 }
 
-bool control_log_positions(Applier *self, uint64_t *written, uint64_t *flushed, bool *known, Err *err)
+bool control_log_positions(Applier *self, uint64_t *written, uint64_t *flushed, bool *known,
+                           Err *err)
 {
     PgApplier *a = pg_applier_of(self);
-    PGresult *res ON_EXIT(pg_result_drop) =
-        pg_rows(&a->pg, err, "select pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()");
+    PGresult *res ON_EXIT(pg_result_drop) = pg_rows(
+        &a->pg, err,
+        "select pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()");
 
     *known = false;
     if (!res) {
@@ -221,7 +241,8 @@ bool control_log_positions(Applier *self, uint64_t *written, uint64_t *flushed, 
         return true;
     }
     *known = true;
-    return lsn_parse(pg_cell(res, 0, 0), written, err) && lsn_parse(pg_cell(res, 0, 1), flushed, err);
+    return lsn_parse(pg_cell(res, 0, 0), written, err) &&
+           lsn_parse(pg_cell(res, 0, 1), flushed, err);
 }
 
 /* Any commit that waits for the disk takes the ones before it along. */
@@ -229,7 +250,8 @@ bool control_force_flush(Applier *self, Err *err)
 {
     PgApplier *a = pg_applier_of(self);
     PGresult *res ON_EXIT(pg_result_drop) =
-        pg_rows(&a->pg, err, "update keybridge.stream set flushes = flushes + 1 where name = $1", a->stream);
+        pg_rows(&a->pg, err, "update keybridge.stream set flushes = flushes + 1 where name = $1",
+                a->stream);
 
     return res != NULL;
 }
@@ -249,10 +271,11 @@ bool control_break_tie(Applier *self, const int *sessions, size_t count, bool *b
 
     buf_init(&list, KIB(64));
     put_sessions(&list, sessions, count);
-    res = pg_rows(&a->pg, err,
-                  "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.unnest($1::int[]) as u (pid)"
-                  " where pg_catalog.pg_blocking_pids(pid) && $1::int[] limit 1",
-                  buf_str(&list));
+    res = pg_rows(
+        &a->pg, err,
+        "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.unnest($1::int[]) as u (pid)"
+        " where pg_catalog.pg_blocking_pids(pid) && $1::int[] limit 1",
+        buf_str(&list));
     if (!res)
         return false;
     *broken = PQntuples(res) > 0;
@@ -267,22 +290,25 @@ bool control_blocker(Applier *self, const int *sessions, size_t count, Buf *out,
 
     buf_init(&list, KIB(64));
     put_sessions(&list, sessions, count);
-    res = pg_rows(&a->pg, err,
-                  "select b.pid, coalesce(s.usename, ''), coalesce(s.application_name, ''), coalesce(s.state, '')"
-                  " from pg_catalog.unnest($1::int[]) as u (pid), pg_catalog.unnest(pg_catalog.pg_blocking_pids(u.pid)) as b (pid)"
-                  " left join pg_catalog.pg_stat_activity s on s.pid = b.pid where b.pid <> all ($1::int[]) limit 1",
-                  buf_str(&list));
+    res = pg_rows(
+        &a->pg, err,
+        "select b.pid, coalesce(s.usename, ''), coalesce(s.application_name, ''), coalesce(s.state, '')"
+        " from pg_catalog.unnest($1::int[]) as u (pid), pg_catalog.unnest(pg_catalog.pg_blocking_pids(u.pid)) as b (pid)"
+        " left join pg_catalog.pg_stat_activity s on s.pid = b.pid where b.pid <> all ($1::int[]) limit 1",
+        buf_str(&list));
     if (!res)
         return false;
     if (PQntuples(res))
-        buf_printf(out, "session %s of user %s (%s, %s)", PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2),
-                   PQgetvalue(res, 0, 3));
+        buf_printf(out, "session %s of user %s (%s, %s)", PQgetvalue(res, 0, 0),
+                   PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2), PQgetvalue(res, 0, 3));
     return true;
 }
 
-/* --- in a lane's transaction ------------------------------------------------------------------- */
+/* --- in a lane's transaction -------------------------------------------------------------------
+ */
 
-/* The row is only overwritten when it says what we believe (see Progress.expected); none found fails the count. */
+/* The row is only overwritten when it says what we believe (see Progress.expected); none found
+ * fails the count. */
 static const char progress_sql[] =
     "insert into keybridge.progress as p (stream, lane, first_commit, last_commit, last_end, before_commit, before_end,"
     " lanes, fingerprint, updated) values ($1::text, $2::int, $3::text, $4::text, $5::text, $6::text, $7::text, $8::int,"
@@ -298,7 +324,8 @@ static bool prepare_progress(PgApplier *a, Err *err)
     if (a->progress_ready)
         return true;
     a->progress_ready = true;
-    return (PQsendPrepare(a->pg.conn, "progress", progress_sql, 0, NULL) || link_lost(a, err, expect.doing)) &&
+    return (PQsendPrepare(a->pg.conn, "progress", progress_sql, 0, NULL) ||
+            link_lost(a, err, expect.doing)) &&
            link_expect(a, &expect, err);
 }
 
@@ -307,8 +334,8 @@ bool control_progress(Applier *self, const Progress *p, Err *err)
     static const Expect expect = {.doing = "writing progress", .rows = 1, .is_progress = true};
     PgApplier *a = pg_applier_of(self);
     char lane[16], lanes[16], print[24], positions[6][POSITION_TEXT];
-    const char *params[10] = {a->stream, lane, positions[0], positions[1], positions[2], positions[3], positions[4],
-                              lanes, print, positions[5]};
+    const char *params[10] = {a->stream,    lane,         positions[0], positions[1], positions[2],
+                              positions[3], positions[4], lanes,        print,        positions[5]};
 
     snprintf(lane, sizeof(lane), "%u", p->lane);
     snprintf(lanes, sizeof(lanes), "%u", p->lanes);
@@ -338,7 +365,8 @@ bool control_dead_letter(Applier *self, const DeadLetter *letter, Err *err)
     PgApplier *a = pg_applier_of(self);
     Buf changes ON_EXIT(buf_fini);
     char xid[16], time[24], commit[POSITION_TEXT], end[POSITION_TEXT];
-    const char *params[8] = {a->stream, xid, commit, end, time, letter->why->code, letter->why->text, NULL};
+    const char *params[8] = {a->stream,         xid, commit, end, time, letter->why->code,
+                             letter->why->text, NULL};
 
     buf_init(&changes, (size_t)1 << 30);
     buf_put_span(&changes, letter->changes);
@@ -351,6 +379,7 @@ bool control_dead_letter(Applier *self, const DeadLetter *letter, Err *err)
     position_text(letter->txn->end, end);
     if (!link_pipeline(a, err))
         return false;
-    return (PQsendQueryParams(a->pg.conn, sql, 8, NULL, params, NULL, NULL, 0) || link_lost(a, err, expect.doing)) &&
+    return (PQsendQueryParams(a->pg.conn, sql, 8, NULL, params, NULL, NULL, 0) ||
+            link_lost(a, err, expect.doing)) &&
            link_expect(a, &expect, err);
 }

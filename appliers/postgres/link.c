@@ -1,13 +1,14 @@
-/* One connection in libpq's pipeline mode: statements are sent without waiting for the ones before, and settled
- * together. The socket is non-blocking and every wait also reads: a blocking pipeline deadlocks once both
- * sides' buffers are full of what the other doesn't read (PostgreSQL documentation, Pipeline Mode). */
+/* One connection in libpq's pipeline mode: statements are sent without waiting for the ones before,
+ * and settled together. The socket is non-blocking and every wait also reads: a blocking pipeline
+ * deadlocks once both sides' buffers are full of what the other doesn't read (PostgreSQL
+ * documentation, Pipeline Mode). */
 #include "appliers/postgres/applier_impl.h"
 
 #include <errno.h>
 #include <poll.h>
 
 #define FLUSH_BYTES KIB(64)
-#define STMTS_MOST 2000
+#define STMTS_MOST  2000
 
 bool link_lost(PgApplier *a, Err *err, const char *doing)
 {
@@ -18,8 +19,9 @@ bool link_lost(PgApplier *a, Err *err, const char *doing)
 /* Until the socket is readable (or writable, when asked). */
 static bool wait_socket(PgApplier *a, bool writing, Err *err)
 {
-    struct pollfd fds[2] = {{.fd = PQsocket(a->pg.conn), .events = (short)(POLLIN | (writing ? POLLOUT : 0))},
-                            {.fd = a->closing ? a->closing->fd : -1, .events = POLLIN}};
+    struct pollfd fds[2] = {
+        {.fd = PQsocket(a->pg.conn), .events = (short)(POLLIN | (writing ? POLLOUT : 0))},
+        {.fd = a->closing ? a->closing->fd : -1, .events = POLLIN}};
 
     if (fds[0].fd < 0)
         return link_lost(a, err, "waiting for the target");
@@ -119,7 +121,8 @@ static void put_where(Buf *out, const Expect *e)
 /* A refusal by the data or the schema won't go away by itself, one by the server's state may. */
 static bool is_about_data(const char *sqlstate)
 {
-    static const char *const classes[] = {"22", "23", "42", "21", "27", "44", "P0", "0A", "2F", "38", "39"};
+    static const char *const classes[] = {"22", "23", "42", "21", "27", "44",
+                                          "P0", "0A", "2F", "38", "39"};
 
     for (size_t i = 0; i < ARRAY_LEN(classes); i++)
         if (strncmp(sqlstate, classes[i], 2) == 0 && strcmp(sqlstate, "42501") != 0)
@@ -137,7 +140,9 @@ static bool refused(PgApplier *a, const PGresult *res, const Expect *e, Err *err
     if ((e->table || e->is_check) && is_about_data(err->code)) {
         err->kind = ERR_FAITHFUL;
         if (!*err->hint)
-            err_hint(err, "compare this row and the table's definition on both sides; repair the target, then start again");
+            err_hint(
+                err,
+                "compare this row and the table's definition on both sides; repair the target, then start again");
     }
     return false;
 }
@@ -149,15 +154,18 @@ static bool miscounted(const Expect *e, int64_t got, Err *err)
     buf_init(&where, 4096);
     put_where(&where, e);
     if (e->is_progress) {
-        err_fail(err, ERR_TARGET, "another session has written the progress of this stream meanwhile");
+        err_fail(err, ERR_TARGET,
+                 "another session has written the progress of this stream meanwhile");
         err_code(err, "progress");
         return err_transient(err);
     }
     err_fail(err, ERR_FAITHFUL, "%s: %" PRId64 " rows were found where the source changed %" PRId64,
              buf_str(&where), got, e->rows);
     err_code(err, "row-count");
-    return err_hint(err, "the target's rows aren't the source's any more: somebody wrote to the target, or the start "
-                         "position is wrong; run keybridge verify, repair the rows, then start again");
+    return err_hint(
+        err,
+        "the target's rows aren't the source's any more: somebody wrote to the target, or the start "
+        "position is wrong; run keybridge verify, repair the rows, then start again");
 }
 
 bool link_judge(PgApplier *a, const PGresult *res, const Expect *e, Err *err)
@@ -206,7 +214,8 @@ static bool take_sync(PgApplier *a, Err *err)
 
     if (!link_result(a, &res, err))
         return false;
-    return (res && PQresultStatus(res) == PGRES_PIPELINE_SYNC) || link_lost(a, err, "waiting for the target");
+    return (res && PQresultStatus(res) == PGRES_PIPELINE_SYNC) ||
+           link_lost(a, err, "waiting for the target");
 }
 
 bool link_settle(PgApplier *a, Err *err)
@@ -231,11 +240,13 @@ bool link_settle(PgApplier *a, Err *err)
 
 /* --- prepared statements ---------------------------------------------------------------------- */
 
-static Stmt *stmt_new(PgApplier *a, const PgShape *shape, const uint8_t *key, size_t key_len, Err *err)
+static Stmt *stmt_new(PgApplier *a, const PgShape *shape, const uint8_t *key, size_t key_len,
+                      Err *err)
 {
     unsigned columns = shape->table->base.rel->column_count;
     Buf sql ON_EXIT(buf_fini);
-    Expect expect = {.doing = "preparing a statement for", .table = &shape->table->base, .rows = -1};
+    Expect expect = {
+        .doing = "preparing a statement for", .table = &shape->table->base, .rows = -1};
     Stmt *stmt = calloc(1, sizeof(*stmt) + key_len);
 
     if (!stmt)
@@ -263,7 +274,10 @@ Stmt *link_stmt(PgApplier *a, const PgShape *shape, Err *err)
 {
     uint16_t columns = shape->table->base.rel->column_count;
     uint8_t key[sizeof(StmtKey) + 1700];
-    StmtKey head = {.table = shape->table->number, .verb = (uint8_t)shape->verb, .many = shape->many, .count = columns};
+    StmtKey head = {.table = shape->table->number,
+                    .verb = (uint8_t)shape->verb,
+                    .many = shape->many,
+                    .count = columns};
     Stmt *stmt;
 
     if (columns > 1700) {

@@ -106,7 +106,8 @@ static const char *option_of(const PQconninfoOption *options, const char *keywor
     return NULL;
 }
 
-/* What libpq's messages say about a bad string can hold the string, and so the password: keep only the rule. */
+/* What libpq's messages say about a bad string can hold the string, and so the password: keep only
+ * the rule. */
 static PQconninfoOption *parse_dsn(const char *dsn, Err *err)
 {
     char *why = NULL;
@@ -143,7 +144,8 @@ bool pg_place(const char *dsn, Buf *out, Err *err)
         host = option_of(options, "service");
     port = option_of(options, "port");
     database = option_of(options, "dbname");
-    buf_printf(out, "%s:%s/%s", host ? host : "local", port ? port : "5432", database ? database : "");
+    buf_printf(out, "%s:%s/%s", host ? host : "local", port ? port : "5432",
+               database ? database : "");
     return true;
 }
 
@@ -199,9 +201,9 @@ static bool connect_wait(Pg *pg, const Stop *stop, int timeout_s, Err *err)
     PostgresPollingStatusType next = PGRES_POLLING_WRITING;
 
     for (int waited_ms = 0; next != PGRES_POLLING_OK;) {
-        struct pollfd fds[2] = {{.fd = PQsocket(pg->conn),
-                                 .events = next == PGRES_POLLING_READING ? POLLIN : POLLOUT},
-                                {.fd = stop ? stop->fd : -1, .events = POLLIN}};
+        struct pollfd fds[2] = {
+            {.fd = PQsocket(pg->conn), .events = next == PGRES_POLLING_READING ? POLLIN : POLLOUT},
+            {.fd = stop ? stop->fd : -1, .events = POLLIN}};
 
         if (next == PGRES_POLLING_FAILED)
             return false;
@@ -228,21 +230,36 @@ static const struct {
     const char *hint;
     bool transient;
 } connect_hints[] = {
-    {"password authentication failed", "28P01", "check user and password (PGPASSFILE, service file, KEYBRIDGE_SOURCE, KEYBRIDGE_TARGET)", false},
-    {"no password supplied", "28P01", "give a password with PGPASSFILE, PGPASSWORD, a service file or the connection string", false},
-    {"no pg_hba.conf entry", "28000", "the server's pg_hba.conf or its TLS requirement refuses this user, host or database", false},
+    {"password authentication failed", "28P01",
+     "check user and password (PGPASSFILE, service file, KEYBRIDGE_SOURCE, KEYBRIDGE_TARGET)",
+     false},
+    {"no password supplied", "28P01",
+     "give a password with PGPASSFILE, PGPASSWORD, a service file or the connection string", false},
+    {"no pg_hba.conf entry", "28000",
+     "the server's pg_hba.conf or its TLS requirement refuses this user, host or database", false},
     {"does not exist", "3D000", "check the database and user in the connection string", false},
-    {"must be superuser or replication role", "42501", "give the user the right to replicate: ALTER ROLE … REPLICATION, on RDS GRANT rds_replication TO …", false},
-    {"permission denied to start WAL sender", "42501", "give the user the right to replicate: ALTER ROLE … REPLICATION, on RDS GRANT rds_replication TO …", false},
+    {"must be superuser or replication role", "42501",
+     "give the user the right to replicate: ALTER ROLE … REPLICATION, on RDS GRANT rds_replication TO …",
+     false},
+    {"permission denied to start WAL sender", "42501",
+     "give the user the right to replicate: ALTER ROLE … REPLICATION, on RDS GRANT rds_replication TO …",
+     false},
     {"permission denied", "42501", "the user lacks a privilege", false},
-    {"root certificate file", "08001", "give the certificates that sign the server's with --tls-ca (on RDS: the Region's bundle)", false},
-    {"certificate verify failed", "08001", "give the certificates that sign the server's with --tls-ca (on RDS: the Region's bundle)", false},
+    {"root certificate file", "08001",
+     "give the certificates that sign the server's with --tls-ca (on RDS: the Region's bundle)",
+     false},
+    {"certificate verify failed", "08001",
+     "give the certificates that sign the server's with --tls-ca (on RDS: the Region's bundle)",
+     false},
     {"server certificate for", "08001", "connect by the name in the server's certificate", false},
-    {"server does not support SSL", "08001", "turn TLS on at the server, or allow plain connections with --tls-insecure", false},
+    {"server does not support SSL", "08001",
+     "turn TLS on at the server, or allow plain connections with --tls-insecure", false},
     {"could not translate host name", "08001", "check the host's name and the resolver", true},
-    {"Connection refused", "08001", "check that the server is up and listens on this host and port", true},
+    {"Connection refused", "08001", "check that the server is up and listens on this host and port",
+     true},
     {"too many clients", "53300", "raise max_connections, lower --apply-lanes or wait", true},
-    {"remaining connection slots", "53300", "raise max_connections, lower --apply-lanes or wait", true},
+    {"remaining connection slots", "53300", "raise max_connections, lower --apply-lanes or wait",
+     true},
     {"starting up", "57P03", "the server is starting; it will be tried again", true},
     {"shutting down", "57P03", "the server is going down; it will be tried again", true},
     {"recovery mode", "57P03", "the server is recovering; it will be tried again", true},
@@ -257,8 +274,10 @@ static bool connect_fail(Pg *pg, Err *err)
 
     /* An unescaped / or @ makes a part of the password the port, and libpq would quote it. */
     if (strstr(message, "connection option")) {
-        err_fail(err, ERR_CONFIG, "connecting to %s: a setting in the connection string can't be right", what);
-        return err_hint(err, "in a URL, / @ : %% in user and password are written %%2F %%40 %%3A %%25");
+        err_fail(err, ERR_CONFIG,
+                 "connecting to %s: a setting in the connection string can't be right", what);
+        return err_hint(err,
+                        "in a URL, / @ : %% in user and password are written %%2F %%40 %%3A %%25");
     }
     one_line(message, text, sizeof(text));
     err_fail(err, pg->side, "connecting to %s: %s", what, text);
@@ -275,8 +294,9 @@ static bool connect_fail(Pg *pg, Err *err)
     return false;
 }
 
-/* One text per setting because a server below the version that knows it refuses the whole statement. Roles and
- * databases can set any of these to something that bends values or ends sessions (traps 30, 40, 64, 66, 176). */
+/* One text per setting because a server below the version that knows it refuses the whole
+ * statement. Roles and databases can set any of these to something that bends values or ends
+ * sessions (traps 30, 40, 64, 66, 176). */
 static bool pin_settings(Pg *pg, Err *err)
 {
     static const char common[] =

@@ -15,34 +15,36 @@ static void pg_table_free(Table *table)
 
 /* --- reading the catalogue -------------------------------------------------------------------- */
 
-/* Without what versions before 12 don't have: generated columns and collations that call different texts equal. */
-#define COLUMNS_SQL(generated, deterministic)                                                      \
-    "with recursive base (attnum, oid, typtype, typbasetype, typelem, typlen, depth) as ("         \
-    "  select a.attnum, t.oid, t.typtype, t.typbasetype, t.typelem, t.typlen, 0"                   \
-    "    from pg_attribute a join pg_type t on t.oid = a.atttypid"                                 \
-    "   where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped"                        \
-    "  union all"                                                                                  \
-    "  select b.attnum, t.oid, t.typtype, t.typbasetype, t.typelem, t.typlen, b.depth + 1"         \
-    "    from base b join pg_type t on t.oid = b.typbasetype where b.typtype = 'd')"               \
-    " select a.attname, a.atttypid, t.typarray, " generated ", a.attidentity = 'a',"               \
-    "  b.oid, b.typtype, b.typelem <> 0 and b.typlen = -1 as is_array,"                            \
-    "  " deterministic ", t.typdelim, e.nspname, e.oprname, a.attnotnull"                          \
-    " from pg_attribute a"                                                                         \
-    " join pg_type t on t.oid = a.atttypid"                                                        \
-    " join base b on b.attnum = a.attnum and b.typtype <> 'd'"                                     \
-    " left join pg_collation c on c.oid = a.attcollation"                                          \
-    " left join lateral ("                                                                         \
-    "   select n.nspname, o.oprname from pg_opclass oc"                                            \
-    "     join pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = oc.opcintype"      \
-    "      and ao.amoprighttype = oc.opcintype"                                                    \
-    "      and ao.amopstrategy = case when oc.opcmethod = 403 then 3 else 1 end"                   \
-    "     join pg_operator o on o.oid = ao.amopopr join pg_namespace n on n.oid = o.oprnamespace"  \
-    "    where oc.opcmethod in (403, 405) and oc.opcdefault"                                       \
-    "      and oc.opcintype = case b.oid when 1043 then 25 else b.oid end"                         \
-    "    order by oc.opcmethod limit 1) e on true"                                                 \
+/* Without what versions before 12 don't have: generated columns and collations that call different
+ * texts equal. */
+#define COLUMNS_SQL(generated, deterministic)                                                     \
+    "with recursive base (attnum, oid, typtype, typbasetype, typelem, typlen, depth) as ("        \
+    "  select a.attnum, t.oid, t.typtype, t.typbasetype, t.typelem, t.typlen, 0"                  \
+    "    from pg_attribute a join pg_type t on t.oid = a.atttypid"                                \
+    "   where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped"                       \
+    "  union all"                                                                                 \
+    "  select b.attnum, t.oid, t.typtype, t.typbasetype, t.typelem, t.typlen, b.depth + 1"        \
+    "    from base b join pg_type t on t.oid = b.typbasetype where b.typtype = 'd')"              \
+    " select a.attname, a.atttypid, t.typarray, " generated ", a.attidentity = 'a',"              \
+    "  b.oid, b.typtype, b.typelem <> 0 and b.typlen = -1 as is_array,"                           \
+    "  " deterministic ", t.typdelim, e.nspname, e.oprname, a.attnotnull"                         \
+    " from pg_attribute a"                                                                        \
+    " join pg_type t on t.oid = a.atttypid"                                                       \
+    " join base b on b.attnum = a.attnum and b.typtype <> 'd'"                                    \
+    " left join pg_collation c on c.oid = a.attcollation"                                         \
+    " left join lateral ("                                                                        \
+    "   select n.nspname, o.oprname from pg_opclass oc"                                           \
+    "     join pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = oc.opcintype"     \
+    "      and ao.amoprighttype = oc.opcintype"                                                   \
+    "      and ao.amopstrategy = case when oc.opcmethod = 403 then 3 else 1 end"                  \
+    "     join pg_operator o on o.oid = ao.amopopr join pg_namespace n on n.oid = o.oprnamespace" \
+    "    where oc.opcmethod in (403, 405) and oc.opcdefault"                                      \
+    "      and oc.opcintype = case b.oid when 1043 then 25 else b.oid end"                        \
+    "    order by oc.opcmethod limit 1) e on true"                                                \
     " where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped"
 
-static const char columns_sql[] = COLUMNS_SQL("a.attgenerated <> ''", "coalesce(c.collisdeterministic, true)");
+static const char columns_sql[] =
+    COLUMNS_SQL("a.attgenerated <> ''", "coalesce(c.collisdeterministic, true)");
 static const char columns_sql_11[] = COLUMNS_SQL("false", "true");
 
 /* Unique and exclusion indexes of the table and of its partitions' own. */
@@ -58,7 +60,8 @@ static const char indexes_sql[] =
     "  (select pg_catalog.bool_and(a.attnotnull) from pg_attribute a where a.attrelid = i.indrelid"
     "     and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),"
     "  not exists (select from pg_collation c where c.oid = any (i.indcollation::oid[])"
-    "     and (pg_catalog.to_jsonb(c) ->> 'collisdeterministic')::bool is false)" /* 12 and later have it */
+    "     and (pg_catalog.to_jsonb(c) ->> 'collisdeterministic')::bool is false)" /* 12 and later
+                                                                                     have it */
     " from pg_index i join pg_class c on c.oid = i.indexrelid"
     " where (i.indisunique or i.indisexclusion) and i.indislive"
     "  and (i.indrelid = $1::oid or (not c.relispartition and i.indrelid in (select oid from tree)))"
@@ -73,11 +76,13 @@ static const char table_sql[] =
     " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
     " where n.nspname = $1 and c.relname = $2";
 
-/* Types whose values are equal exactly when their bytes are, in binary and in text form. numeric (1.0 and 1.00), floats
- * (0 and -0), bpchar, citext and others aren't: equal keys with different bytes could meet in two lanes. */
+/* Types whose values are equal exactly when their bytes are, in binary and in text form. numeric
+ * (1.0 and 1.00), floats (0 and -0), bpchar, citext and others aren't: equal keys with different
+ * bytes could meet in two lanes. */
 static bool is_bytewise(uint32_t base, char typtype)
 {
-    static const uint32_t types[] = {16, 17, 18, 19, 20, 21, 23, 25, 26, 1043, 1082, 1114, 1184, 2950};
+    static const uint32_t types[] = {16, 17, 18,   19,   20,   21,   23,
+                                     25, 26, 1043, 1082, 1114, 1184, 2950};
 
     if (typtype == 'e')
         return true;
@@ -126,7 +131,8 @@ static bool missing_columns(const PgTable *t, const PGresult *columns, Err *err)
         if (row_of_column(columns, rel->columns[i].name) < 0) {
             size_t len = strlen(names);
 
-            snprintf(names + len, sizeof(names) - len, "%s%s", count ? ", " : "", rel->columns[i].name);
+            snprintf(names + len, sizeof(names) - len, "%s%s", count ? ", " : "",
+                     rel->columns[i].name);
             count++;
         }
     if (count == 0)
@@ -134,13 +140,15 @@ static bool missing_columns(const PgTable *t, const PGresult *columns, Err *err)
     err_fail(err, ERR_FAITHFUL, "table %s on the target has no column%s %s, which the source sends",
              t->base.place, count > 1 ? "s" : "", names);
     err_code(err, "42703");
-    return err_hint(err, "add the column to the target's table as the source has it, then start again");
+    return err_hint(err,
+                    "add the column to the target's table as the source has it, then start again");
 }
 
 static const char *equal_of(PgTable *t, const PGresult *columns, int row)
 {
     Buf out ON_EXIT(buf_fini);
-    const char *schema = PQgetisnull(columns, row, 10) ? "pg_catalog" : PQgetvalue(columns, row, 10);
+    const char *schema =
+        PQgetisnull(columns, row, 10) ? "pg_catalog" : PQgetvalue(columns, row, 10);
     const char *name = PQgetisnull(columns, row, 11) ? "=" : PQgetvalue(columns, row, 11);
 
     buf_init(&out, 1024);
@@ -157,8 +165,10 @@ static bool source_array(Pg *pg, uint32_t type, uint32_t *array, Err *err)
     PGresult *res ON_EXIT(pg_result_drop) = NULL;
 
     snprintf(number, sizeof(number), "%u", type);
-    res = pg_rows(pg, err, "select typarray from pg_type where oid = $1::oid and typtype in ('b', 'r')"
-                           " and not (typelem <> 0 and typlen = -1)", number);
+    res = pg_rows(pg, err,
+                  "select typarray from pg_type where oid = $1::oid and typtype in ('b', 'r')"
+                  " and not (typelem <> 0 and typlen = -1)",
+                  number);
     if (!res)
         return false;
     *array = PQntuples(res) ? cell_oid(res, 0, 0) : 0;
@@ -203,7 +213,8 @@ static int column_named(const Relation *rel, Span name)
     return -1;
 }
 
-/* Calls `fn` for each column of an index (names joined by \x01); false when one isn't sent by the source. */
+/* Calls `fn` for each column of an index (names joined by \x01); false when one isn't sent by the
+ * source. */
 static bool index_columns(const Relation *rel, const char *names, uint16_t *out, uint16_t *count)
 {
     *count = 0;
@@ -230,8 +241,8 @@ static void set_key(PgTable *t, const uint16_t *columns, uint16_t count)
         t->in_key[key[i]] = true;
 }
 
-/* By what a row is found: the source's identity; under FULL the target's primary key or first unique index without
- * NULLs, since the old row has all its values. */
+/* By what a row is found: the source's identity; under FULL the target's primary key or first
+ * unique index without NULLs, since the old row has all its values. */
 static void find_key(PgTable *t, const PGresult *indexes)
 {
     const Relation *rel = t->base.rel;
@@ -250,8 +261,9 @@ static void find_key(PgTable *t, const PGresult *indexes)
         return;
     }
     for (int row = 0; row < PQntuples(indexes); row++) {
-        bool fits = cell_true(indexes, row, 0) && cell_true(indexes, row, 2) && !cell_true(indexes, row, 3) &&
-                    !cell_true(indexes, row, 4) && cell_true(indexes, row, 7);
+        bool fits = cell_true(indexes, row, 0) && cell_true(indexes, row, 2) &&
+                    !cell_true(indexes, row, 3) && !cell_true(indexes, row, 4) &&
+                    cell_true(indexes, row, 7);
 
         if (fits && index_columns(rel, PQgetvalue(indexes, row, 6), columns, &count)) {
             set_key(t, columns, count);
@@ -260,7 +272,8 @@ static void find_key(PgTable *t, const PGresult *indexes)
     }
 }
 
-/* Does uniqueness of the key already imply that of this index? Then it adds no dependency between rows. */
+/* Does uniqueness of the key already imply that of this index? Then it adds no dependency between
+ * rows. */
 static bool is_implied(const PgTable *t, const PGresult *indexes, int row)
 {
     const char *names = PQgetvalue(indexes, row, 6);
@@ -294,7 +307,8 @@ static bool can_spread(const PgTable *t, const Catalogue *c)
         uint32_t sent = t->base.rel->columns[t->base.key[i]].type_oid;
 
         if (!is_bytewise(cell_oid(c->columns, row, 5), *PQgetvalue(c->columns, row, 6)) ||
-            !cell_true(c->columns, row, 8) || (sent && sent < FIRST_USER_OID && !is_bytewise(sent, 'b')))
+            !cell_true(c->columns, row, 8) ||
+            (sent && sent < FIRST_USER_OID && !is_bytewise(sent, 'b')))
             return false;
     }
     for (int row = 0; row < PQntuples(c->indexes); row++)
@@ -336,19 +350,22 @@ static PgTable *table_new(const Relation *rel)
 static bool find_table(Pg *pg, PgTable *t, Err *err)
 {
     char kind;
-    PGresult *res ON_EXIT(pg_result_drop) = pg_rows(pg, err, table_sql, t->base.rel->schema, t->base.rel->name);
+    PGresult *res ON_EXIT(pg_result_drop) =
+        pg_rows(pg, err, table_sql, t->base.rel->schema, t->base.rel->name);
 
     if (!res)
         return false;
     if (PQntuples(res) == 0) {
         err_fail(err, ERR_FAITHFUL, "table %s isn't on the target", t->base.place);
         err_code(err, "42P01");
-        return err_hint(err, "create the table on the target as the source has it, with the rows that it had "
-                             "before this position, then start again; or take it out of the publication");
+        return err_hint(
+            err, "create the table on the target as the source has it, with the rows that it had "
+                 "before this position, then start again; or take it out of the publication");
     }
     kind = *PQgetvalue(res, 0, 1);
     if (kind != 'r' && kind != 'p') {
-        err_fail(err, ERR_FAITHFUL, "%s on the target isn't a table (relkind %c)", t->base.place, kind);
+        err_fail(err, ERR_FAITHFUL, "%s on the target isn't a table (relkind %c)", t->base.place,
+                 kind);
         return err_hint(err, "only ordinary and partitioned tables can be written");
     }
     t->oid = cell_oid(res, 0, 0);
@@ -395,7 +412,8 @@ bool pg_table_describe(Pg *pg, const Relation *rel, PgTable **table, Err *err)
 
 void pg_put_target(Buf *sql, const PgTable *t)
 {
-    /* Inheritance children are tables of their own in the stream; a partitioned table can only be written whole. */
+    /* Inheritance children are tables of their own in the stream; a partitioned table can only be
+     * written whole. */
     if (!t->partitioned)
         buf_puts(sql, "only ");
     pg_put_table(sql, t->base.rel->schema, t->base.rel->name);
@@ -469,7 +487,8 @@ static void put_insert(Buf *sql, const PgShape *shape, int count)
     }
     buf_puts(sql, " (");
     put_names(sql, shape, "");
-    buf_puts(sql, shape->many ? ") overriding system value select " : ") overriding system value values (");
+    buf_puts(sql, shape->many ? ") overriding system value select "
+                              : ") overriding system value values (");
     for (int n = 1; n <= count; n++) {
         buf_puts(sql, n > 1 ? ", " : "");
         put_param(sql, shape, n);
@@ -552,8 +571,8 @@ static void put_touch(Buf *sql, const PgShape *shape, int count, int key_first)
     put_where_key(sql, shape, key_first);
 }
 
-/* The source changed a GENERATED ALWAYS identity column, which no UPDATE may set: the row is taken out and put in
- * again with its other values. */
+/* The source changed a GENERATED ALWAYS identity column, which no UPDATE may set: the row is taken
+ * out and put in again with its other values. */
 static void put_rekey(Buf *sql, const PgShape *shape, const char *all_columns, int key_first)
 {
     const Relation *rel = shape->table->base.rel;
@@ -602,16 +621,18 @@ static void put_alike(Buf *sql, const PgShape *shape, int key_first, bool as_tex
         buf_puts(sql, and);
         buf_puts(sql, "x.");
         put_column(sql, shape, i);
-        buf_printf(sql, equality ? " is not distinct from $%d" : "::pg_catalog.text is not distinct from $%d::pg_catalog.text",
+        buf_printf(sql,
+                   equality ? " is not distinct from $%d"
+                            : "::pg_catalog.text is not distinct from $%d::pg_catalog.text",
                    ++n);
         and = " and ";
     }
 }
 
-/* One of possibly several equal rows. First by its image, bit for bit, because = calls different values equal (1.0 and
- * 1.00, 0 and -0, citext); then by its text, because one value can have two images (composites, arrays); only then by
- * equality. The branches of an append run in their order (no parallel plans in these sessions), and the limit ends it
- * at the first row. */
+/* One of possibly several equal rows. First by its image, bit for bit, because = calls different
+ * values equal (1.0 and 1.00, 0 and -0, citext); then by its text, because one value can have two
+ * images (composites, arrays); only then by equality. The branches of an append run in their order
+ * (no parallel plans in these sessions), and the limit ends it at the first row. */
 static void put_match(Buf *sql, const PgShape *shape, int key_first)
 {
     for (int branch = 0; branch < 3; branch++) {
@@ -635,7 +656,8 @@ static void put_match(Buf *sql, const PgShape *shape, int key_first)
     if (shape->verb == PG_MATCH_UPDATE)
         put_set(sql, shape);
     buf_puts(sql, shape->verb == PG_MATCH_UPDATE ? " from m" : " using m");
-    buf_puts(sql, " where t.ctid operator(pg_catalog.=) m.c and t.tableoid operator(pg_catalog.=) m.o");
+    buf_puts(sql,
+             " where t.ctid operator(pg_catalog.=) m.c and t.tableoid operator(pg_catalog.=) m.o");
 }
 
 static void rekey_sql(const PgShape *shape, Buf *sql, int key_first)

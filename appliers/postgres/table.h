@@ -1,4 +1,5 @@
-/* table.h - a PostgreSQL target table seen through a source relation, and the statements that write it. */
+/* table.h - a PostgreSQL target table seen through a source relation, and the statements that write
+ * it. */
 #ifndef PG_TABLE_H
 #define PG_TABLE_H
 
@@ -6,22 +7,22 @@
 #include "appliers/postgres/pg.h"
 
 typedef struct PgColumn { /* one for each column of the relation */
-    uint32_t type;         /* the target's pg_type.oid */
-    uint32_t array;        /* its array type; 0: can't travel in one (arrays, composites) */
-    uint32_t sent;         /* type of binary values: the source's where it is a built-in one that differs */
+    uint32_t type;        /* the target's pg_type.oid */
+    uint32_t array;       /* its array type; 0: can't travel in one (arrays, composites) */
+    uint32_t sent; /* type of binary values: the source's where it is a built-in one that differs */
     uint32_t sent_array;
-    char delimiter;        /* between elements of its arrays' text form */
-    bool generated;        /* computed by the target: never written */
-    bool always;           /* GENERATED ALWAYS AS IDENTITY: an update can't set it */
-    bool has_equality;     /* an = in pg_catalog */
-    const char *equal;     /* OPERATOR("pg_catalog".=), for keys */
+    char delimiter;    /* between elements of its arrays' text form */
+    bool generated;    /* computed by the target: never written */
+    bool always;       /* GENERATED ALWAYS AS IDENTITY: an update can't set it */
+    bool has_equality; /* an = in pg_catalog */
+    const char *equal; /* OPERATOR("pg_catalog".=), for keys */
 } PgColumn;
 
 typedef struct PgTable {
     Table base;
     Arena arena;
     uint32_t oid;
-    unsigned number;   /* in this process: part of the names of prepared statements */
+    unsigned number; /* in this process: part of the names of prepared statements */
     bool partitioned;
     PgColumn *columns;
     bool *in_key;
@@ -30,13 +31,21 @@ typedef struct PgTable {
 bool pg_table_describe(Pg *pg, const Relation *rel, PgTable **table, Err *err);
 
 /* What a statement does, and with which columns. */
-typedef enum PgVerb { PG_INSERT, PG_UPDATE, PG_DELETE, PG_TOUCH, PG_MATCH_UPDATE, PG_MATCH_DELETE, PG_REKEY } PgVerb;
-enum { /* of each column */
-    USE_VALUE = 1,        /* written */
-    USE_VALUE_SENT = 2,   /* … as the source's type */
-    USE_KEY = 4,          /* looked for */
-    USE_KEY_SENT = 8,
-    USE_KEY_NULL = 16,
+typedef enum PgVerb {
+    PG_INSERT,
+    PG_UPDATE,
+    PG_DELETE,
+    PG_TOUCH,
+    PG_MATCH_UPDATE,
+    PG_MATCH_DELETE,
+    PG_REKEY
+} PgVerb;
+enum {                     /* of each column */
+       USE_VALUE = 1,      /* written */
+       USE_VALUE_SENT = 2, /* … as the source's type */
+       USE_KEY = 4,        /* looked for */
+       USE_KEY_SENT = 8,
+       USE_KEY_NULL = 16,
 };
 
 typedef struct PgShape {
@@ -46,11 +55,13 @@ typedef struct PgShape {
     const uint8_t *uses; /* for each column */
 } PgShape;
 
-/* The statement; types gets one entry for each parameter: values in column order, then keys in column order. */
+/* The statement; types gets one entry for each parameter: values in column order, then keys in
+ * column order. */
 void pg_shape_sql(const PgShape *shape, Buf *sql, uint32_t *types, int *count);
 /* copy … from stdin, of the columns with USE_VALUE. */
 void pg_copy_sql(const PgTable *table, const uint8_t *uses, bool binary, Buf *sql);
-void pg_put_target(Buf *sql, const PgTable *table); /* only "s"."t", or without only when it is partitioned */
+void pg_put_target(Buf *sql,
+                   const PgTable *table); /* only "s"."t", or without only when it is partitioned */
 
 /* "(id)=(5)", for messages: only the key, never other values. */
 void pg_put_key(Buf *out, const Table *table, const Value *key);

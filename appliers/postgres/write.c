@@ -1,16 +1,16 @@
 /* Rows into statements. Three forms, by how many rows there are and what their types allow:
- *   one    a prepared statement for each row, pipelined: few rows, and types that can't travel in arrays
- *   many   INSERT, UPDATE or DELETE against unnested arrays, one for each thousands of rows
+ *   one    a prepared statement for each row, pipelined: few rows, and types that can't travel in
+ * arrays many   INSERT, UPDATE or DELETE against unnested arrays, one for each thousands of rows
  *   copy   COPY, binary or text: the fastest for inserts, at two more round trips
  */
 #include "appliers/postgres/applier_impl.h"
 
 #include <poll.h>
 
-#define MANY_LEAST 5
-#define COPY_LEAST 100
-#define MANY_ROWS 4000
-#define MANY_BYTES MIB(1)
+#define MANY_LEAST   5
+#define COPY_LEAST   100
+#define MANY_ROWS    4000
+#define MANY_BYTES   MIB(1)
 #define COLUMNS_MOST 1700
 
 typedef struct Job {
@@ -27,7 +27,8 @@ static bool is_sent_otherwise(const PgColumn *c, Value v)
     return v.kind == VALUE_BINARY && c->sent != c->type;
 }
 
-/* --- which columns ----------------------------------------------------------------------------- */
+/* --- which columns -----------------------------------------------------------------------------
+ */
 
 static bool use_key(Job *job, const Value *key, Err *err)
 {
@@ -37,12 +38,17 @@ static bool use_key(Job *job, const Value *key, Err *err)
         unsigned column = table->key[i];
 
         if (!value_is_known(key[column])) {
-            err_fail(err, ERR_FAITHFUL, "%s %s: the value of key column %s isn't in the source's message", job->doing,
+            err_fail(err, ERR_FAITHFUL,
+                     "%s %s: the value of key column %s isn't in the source's message", job->doing,
                      table->place, table->rel->columns[column].name);
-            return err_hint(err, "the key is so long that it is stored out of line, and this source doesn't send it "
-                                 "again when it didn't change: give the table a shorter key or REPLICA IDENTITY FULL");
+            return err_hint(
+                err,
+                "the key is so long that it is stored out of line, and this source doesn't send it "
+                "again when it didn't change: give the table a shorter key or REPLICA IDENTITY FULL");
         }
-        job->uses[column] |= is_sent_otherwise(&job->t->columns[column], key[column]) ? USE_KEY | USE_KEY_SENT : USE_KEY;
+        job->uses[column] |= is_sent_otherwise(&job->t->columns[column], key[column])
+                                 ? USE_KEY | USE_KEY_SENT
+                                 : USE_KEY;
     }
     return true;
 }
@@ -62,15 +68,17 @@ static bool uses_insert(Job *job, const Value *image, Err *err)
         if (job->t->columns[i].generated)
             continue;
         if (!value_is_known(image[i]))
-            return err_fail(err, ERR_FAITHFUL, "inserting into %s: the source didn't send column %s", job->t->base.place,
-                            rel->columns[i].name);
+            return err_fail(err, ERR_FAITHFUL,
+                            "inserting into %s: the source didn't send column %s",
+                            job->t->base.place, rel->columns[i].name);
         use_value(job, i, image[i]);
     }
     return true;
 }
 
-/* An update writes the columns it knows, but for the key's that stay. A GENERATED ALWAYS identity column can't be in
- * SET: it is looked for instead, so that a change of it can't be lost silently. */
+/* An update writes the columns it knows, but for the key's that stay. A GENERATED ALWAYS identity
+ * column can't be in SET: it is looked for instead, so that a change of it can't be lost silently.
+ */
 static bool uses_update(Job *job, const Value *key, const Value *image, bool *rekey, Err *err)
 {
     const Table *table = &job->t->base;
@@ -99,13 +107,16 @@ static bool uses_update(Job *job, const Value *key, const Value *image, bool *re
     return true;
 }
 
-/* The key parameter of a column: the old value, but for identity columns that are only looked for. */
+/* The key parameter of a column: the old value, but for identity columns that are only looked for.
+ */
 static Value key_value(const Job *job, unsigned column, const Value *key, const Value *image)
 {
-    return job->t->in_key[column] || !image || job->verb >= PG_MATCH_UPDATE ? key[column] : image[column];
+    return job->t->in_key[column] || !image || job->verb >= PG_MATCH_UPDATE ? key[column]
+                                                                            : image[column];
 }
 
-/* --- one row ----------------------------------------------------------------------------------- */
+/* --- one row -----------------------------------------------------------------------------------
+ */
 
 typedef struct Params {
     const char *values[2 * COLUMNS_MOST];
@@ -115,8 +126,8 @@ typedef struct Params {
     size_t bytes;
 } Params;
 
-/* libpq wants text parameters NUL-terminated, which values aren't: the length of text is only used when the
- * parameter is binary. So text is copied with its NUL. */
+/* libpq wants text parameters NUL-terminated, which values aren't: the length of text is only used
+ * when the parameter is binary. So text is copied with its NUL. */
 static bool param_add(Job *job, Params *p, Value v)
 {
     int n = p->count++;
@@ -152,7 +163,11 @@ static void params_settle(Job *job, Params *p)
 static bool run_one(Job *job, const Value *key, const Value *image, const Txn *txn, Err *err)
 {
     PgShape shape = {.table = job->t, .verb = job->verb, .uses = job->uses};
-    Expect expect = {.doing = job->doing, .table = &job->t->base, .txn = txn, .key = key ? key : image, .rows = 1};
+    Expect expect = {.doing = job->doing,
+                     .table = &job->t->base,
+                     .txn = txn,
+                     .key = key ? key : image,
+                     .rows = 1};
     unsigned columns = job->t->base.rel->column_count;
     Params p;
     Stmt *stmt;
@@ -174,7 +189,8 @@ static bool run_one(Job *job, const Value *key, const Value *image, const Txn *t
     if (!buf_ok(&job->a->scratch, "a row", err))
         return false;
     params_settle(job, &p);
-    if (!PQsendQueryPrepared(job->a->pg.conn, stmt->name, p.count, p.values, p.lengths, p.formats, 0)) {
+    if (!PQsendQueryPrepared(job->a->pg.conn, stmt->name, p.count, p.values, p.lengths, p.formats,
+                             0)) {
         job->a->broken = true;
         return pg_fail(&job->a->pg, NULL, err, job->doing);
     }
@@ -191,13 +207,16 @@ static bool one_row(Job *job, const Row *row, Err *err)
         memset(job->uses, 0, job->t->base.rel->column_count);
         return use_key(job, row->key, err) && run_one(job, row->key, NULL, row->txn, err);
     }
-    return uses_update(job, row->key, row->image, &rekey, err) && run_one(job, row->key, row->image, row->txn, err);
+    return uses_update(job, row->key, row->image, &rekey, err) &&
+           run_one(job, row->key, row->image, row->txn, err);
 }
 
-/* --- many rows --------------------------------------------------------------------------------- */
+/* --- many rows ---------------------------------------------------------------------------------
+ */
 
-/* One array parameter: binary when its values are. Layout (array_recv): dimensions, has-null flag, element type, then for
- * each dimension length and lower bound, then for each element its length (-1: NULL) and bytes. */
+/* One array parameter: binary when its values are. Layout (array_recv): dimensions, has-null flag,
+ * element type, then for each dimension length and lower bound, then for each element its length
+ * (-1: NULL) and bytes. */
 static void array_begin_binary(Buf *out, uint32_t element, size_t count, bool nulls)
 {
     buf_put_u32be(out, 1);
@@ -251,7 +270,8 @@ typedef struct Place { /* of a parameter */
 
 static Value value_at(const Job *job, const Row *row, Place place)
 {
-    return place.key ? key_value(job, place.column, row->key, row->image) : row->image[place.column];
+    return place.key ? key_value(job, place.column, row->key, row->image)
+                     : row->image[place.column];
 }
 
 static void put_array(Job *job, Place place, Row *const *rows, size_t count, bool binary)
@@ -287,7 +307,8 @@ static unsigned list_places(const Job *job, Place *places)
 }
 
 /* Rows of one statement: so many that together they stay below MANY_BYTES, at least one. */
-static size_t chunk_of(const Job *job, const Place *places, unsigned count, Row *const *rows, size_t most)
+static size_t chunk_of(const Job *job, const Place *places, unsigned count, Row *const *rows,
+                       size_t most)
 {
     size_t bytes = 0, n = 0;
 
@@ -303,7 +324,8 @@ static size_t chunk_of(const Job *job, const Place *places, unsigned count, Row 
     return n;
 }
 
-static bool run_many_once(Job *job, const Place *places, unsigned count, Row *const *rows, size_t n, Err *err)
+static bool run_many_once(Job *job, const Place *places, unsigned count, Row *const *rows, size_t n,
+                          Err *err)
 {
     PgShape shape = {.table = job->t, .verb = job->verb, .many = true, .uses = job->uses};
     Expect expect = {.doing = job->doing, .table = &job->t->base, .rows = (int64_t)n};
@@ -326,7 +348,8 @@ static bool run_many_once(Job *job, const Place *places, unsigned count, Row *co
         p.values[i] = (const char *)job->a->scratch.at + starts[i];
         p.lengths[i] = (int)(starts[i + 1] - starts[i]);
     }
-    if (!PQsendQueryPrepared(job->a->pg.conn, stmt->name, p.count, p.values, p.lengths, p.formats, 0)) {
+    if (!PQsendQueryPrepared(job->a->pg.conn, stmt->name, p.count, p.values, p.lengths, p.formats,
+                             0)) {
         job->a->broken = true;
         return pg_fail(&job->a->pg, NULL, err, job->doing);
     }
@@ -353,7 +376,8 @@ static bool run_many(Job *job, Row *const *rows, size_t count, Err *err)
     return ok;
 }
 
-/* --- copy -------------------------------------------------------------------------------------- */
+/* --- copy --------------------------------------------------------------------------------------
+ */
 
 static void copy_binary_row(Job *job, const Row *row, uint16_t fields)
 {
@@ -502,7 +526,8 @@ static bool run_copy(Job *job, Row *const *rows, size_t count, bool binary, Err 
         Expect expect = {.doing = job->doing, .table = &job->t->base, .rows = 0};
 
         PQclear(PQgetResult(job->a->pg.conn));
-        return link_judge(job->a, res, &expect, err) && err_fail(err, ERR_BUG, "COPY was answered with something else");
+        return link_judge(job->a, res, &expect, err) &&
+               err_fail(err, ERR_BUG, "COPY was answered with something else");
     }
     if (!copy_rows(job, rows, count, binary, err))
         return copy_give_up(job);
@@ -511,7 +536,8 @@ static bool run_copy(Job *job, Row *const *rows, size_t count, bool binary, Err 
     return copy_end(job, count, err);
 }
 
-/* --- choosing ---------------------------------------------------------------------------------- */
+/* --- choosing ----------------------------------------------------------------------------------
+ */
 
 /* Collects the kinds of values of all rows; false when a column can't be sent in one format. */
 static bool survey(Job *job, Row *const *rows, size_t count)
@@ -525,15 +551,18 @@ static bool survey(Job *job, Row *const *rows, size_t count)
             if (job->uses[c] & USE_VALUE)
                 job->kinds[c] |= (uint8_t)(1u << rows[i]->image[c].kind);
             if (job->uses[c] & USE_KEY)
-                job->kinds[c] |= (uint8_t)(1u << key_value(job, c, rows[i]->key, rows[i]->image).kind);
+                job->kinds[c] |=
+                    (uint8_t)(1u << key_value(job, c, rows[i]->key, rows[i]->image).kind);
         }
     for (unsigned c = 0; c < columns; c++)
         if ((job->kinds[c] & (1 << VALUE_TEXT) && job->kinds[c] & (1 << VALUE_BINARY)) ||
             job->kinds[c] & (1 << VALUE_ABSENT | 1 << VALUE_UNCHANGED))
             return false;
-    /* The first row's shape decided which type is declared: NULL there says nothing about the others. */
+    /* The first row's shape decided which type is declared: NULL there says nothing about the
+     * others. */
     for (unsigned c = 0; c < columns; c++)
-        if (job->kinds[c] & (1 << VALUE_BINARY) && job->t->columns[c].sent != job->t->columns[c].type)
+        if (job->kinds[c] & (1 << VALUE_BINARY) &&
+            job->t->columns[c].sent != job->t->columns[c].type)
             job->uses[c] |= (uint8_t)((job->uses[c] & USE_VALUE ? USE_VALUE_SENT : 0) |
                                       (job->uses[c] & USE_KEY ? USE_KEY_SENT : 0));
     return true;
@@ -603,7 +632,8 @@ static bool run_deletes(Job *job, Row *const *rows, size_t count, Err *err)
     memset(job->uses, 0, job->t->base.rel->column_count);
     if (count == 0)
         return true;
-    if (count < MANY_LEAST || !use_key(job, rows[0]->key, err) || !survey(job, rows, count) || !can_unnest(job))
+    if (count < MANY_LEAST || !use_key(job, rows[0]->key, err) || !survey(job, rows, count) ||
+        !can_unnest(job))
         return !err_is_set(err) && one_by_one(job, PG_DELETE, rows, count, err);
     return run_many(job, rows, count, err);
 }
@@ -627,7 +657,8 @@ static Job *job_new(PgApplier *a, Table *table, Err *err)
     Job *job;
 
     if (table->rel->column_count > COLUMNS_MOST) {
-        err_fail(err, ERR_PROTOCOL, "table %s has %u columns", table->place, table->rel->column_count);
+        err_fail(err, ERR_PROTOCOL, "table %s has %u columns", table->place,
+                 table->rel->column_count);
         return NULL;
     }
     job = malloc(sizeof(*job));
@@ -649,7 +680,8 @@ static bool write_updates(Job *job, const TableRows *rows, Err *err)
     for (size_t from = 0; from < rows->update_count;) {
         size_t to = from + 1;
 
-        while (to < rows->update_count && rows->updates[to]->unknown == rows->updates[from]->unknown)
+        while (to < rows->update_count &&
+               rows->updates[to]->unknown == rows->updates[from]->unknown)
             to++;
         if (!run_updates(job, rows->updates + from, to - from, err))
             return false;
@@ -658,7 +690,8 @@ static bool write_updates(Job *job, const TableRows *rows, Err *err)
     return true;
 }
 
-/* --- steps ------------------------------------------------------------------------------------- */
+/* --- steps -------------------------------------------------------------------------------------
+ */
 
 /* Any known column of the whole old row; NULLs count. */
 static bool uses_match(Job *job, const Value *old, Err *err)
@@ -670,8 +703,9 @@ static bool uses_match(Job *job, const Value *old, Err *err)
         if (job->t->columns[i].generated && !value_is_known(old[i]))
             continue;
         if (!value_is_known(old[i]))
-            return err_fail(err, ERR_FAITHFUL, "%s %s: the old row's column %s isn't in the source's message", job->doing,
-                            job->t->base.place, rel->columns[i].name);
+            return err_fail(err, ERR_FAITHFUL,
+                            "%s %s: the old row's column %s isn't in the source's message",
+                            job->doing, job->t->base.place, rel->columns[i].name);
         job->uses[i] |= USE_KEY;
     }
     return true;
@@ -684,7 +718,8 @@ static bool change_matched(Job *job, const Change *change, const Txn *txn, Err *
     bool any = false;
 
     if (!change->old || change->old_is_key) {
-        err_fail(err, ERR_FAITHFUL, "%s %s: the table has no key and the source didn't send the old row", job->doing,
+        err_fail(err, ERR_FAITHFUL,
+                 "%s %s: the table has no key and the source didn't send the old row", job->doing,
                  job->t->base.place);
         return err_hint(err, "set REPLICA IDENTITY FULL, or a key, for this table on the source");
     }
@@ -694,7 +729,8 @@ static bool change_matched(Job *job, const Change *change, const Txn *txn, Err *
     for (unsigned i = 0; change->kind == CHANGE_UPDATE && i < rel->column_count; i++) {
         const PgColumn *c = &job->t->columns[i];
 
-        if (!value_is_known(change->new[i]) || c->generated || (c->always && value_equal(change->new[i], change->old[i])))
+        if (!value_is_known(change->new[i]) || c->generated ||
+            (c->always && value_equal(change->new[i], change->old[i])))
             continue;
         use_value(job, i, change->new[i]);
         any = true;
@@ -711,14 +747,21 @@ bool write_change(Applier *self, Table *table, const Change *change, const Txn *
 
     if (!job)
         return false;
-    job->doing = change->kind == CHANGE_INSERT ? "inserting into" : change->kind == CHANGE_UPDATE ? "updating" : "deleting from";
-    if ((change->kind != CHANGE_DELETE && !change->new) || (change->kind == CHANGE_DELETE && !change->old))
-        return err_fail(err, ERR_PROTOCOL, "%s %s: the source sent no row", job->doing, table->place);
-    job->verb = change->kind == CHANGE_INSERT ? PG_INSERT : change->kind == CHANGE_UPDATE ? PG_UPDATE : PG_DELETE;
+    job->doing = change->kind == CHANGE_INSERT   ? "inserting into"
+                 : change->kind == CHANGE_UPDATE ? "updating"
+                                                 : "deleting from";
+    if ((change->kind != CHANGE_DELETE && !change->new) ||
+        (change->kind == CHANGE_DELETE && !change->old))
+        return err_fail(err, ERR_PROTOCOL, "%s %s: the source sent no row", job->doing,
+                        table->place);
+    job->verb = change->kind == CHANGE_INSERT   ? PG_INSERT
+                : change->kind == CHANGE_UPDATE ? PG_UPDATE
+                                                : PG_DELETE;
     if (change->kind == CHANGE_INSERT)
         return one_row(job, &row, err);
     if (table->inserts_only) {
-        err_fail(err, ERR_FAITHFUL, "%s %s: the table has no replica identity, so its rows can't be found", job->doing,
+        err_fail(err, ERR_FAITHFUL,
+                 "%s %s: the table has no replica identity, so its rows can't be found", job->doing,
                  table->place);
         return err_hint(err, "give it a primary key, or set REPLICA IDENTITY FULL on the source");
     }
@@ -727,7 +770,8 @@ bool write_change(Applier *self, Table *table, const Change *change, const Txn *
     return one_row(job, &row, err);
 }
 
-/* Runs of inserts between other steps still go set-wise: an append-only table without a key is common. */
+/* Runs of inserts between other steps still go set-wise: an append-only table without a key is
+ * common. */
 static bool write_insert_run(Applier *self, const TableRows *rows, size_t from, size_t to, Err *err)
 {
     Job *job ON_EXIT(job_drop) = job_new(pg_applier_of(self), rows->table, err);
@@ -748,7 +792,8 @@ static bool write_insert_run(Applier *self, const TableRows *rows, size_t from, 
         list[i] = &all[i];
     }
     ok = run_inserts(job, list, count, err);
-    /* What was sent is only judged later, and may name these rows' keys: those live in the batch. */
+    /* What was sent is only judged later, and may name these rows' keys: those live in the batch.
+     */
     free(list);
     free(all);
     return ok;
@@ -759,7 +804,8 @@ static bool write_steps(Applier *self, const TableRows *rows, Err *err)
     for (size_t from = 0; from < rows->step_count;) {
         size_t to = from;
 
-        while (!rows->table->triggers && to < rows->step_count && rows->steps[to].change->kind == CHANGE_INSERT)
+        while (!rows->table->triggers && to < rows->step_count &&
+               rows->steps[to].change->kind == CHANGE_INSERT)
             to++;
         if (to - from >= MANY_LEAST) {
             if (!write_insert_run(self, rows, from, to, err))
@@ -781,11 +827,13 @@ bool write_rows(Applier *self, const TableRows *rows, Err *err)
     if (rows->step_count)
         return write_steps(self, rows, err);
     job = job_new(pg_applier_of(self), rows->table, err);
-    return job && run_deletes(job, rows->deletes, rows->delete_count, err) && write_updates(job, rows, err) &&
+    return job && run_deletes(job, rows->deletes, rows->delete_count, err) &&
+           write_updates(job, rows, err) &&
            run_inserts(job, rows->inserts, rows->insert_count, err);
 }
 
-bool write_truncate(Applier *self, Table *const *tables, size_t count, const Change *change, const Txn *txn, Err *err)
+bool write_truncate(Applier *self, Table *const *tables, size_t count, const Change *change,
+                    const Txn *txn, Err *err)
 {
     PgApplier *a = pg_applier_of(self);
     Expect expect = {.doing = "truncating", .table = tables[0], .txn = txn, .rows = -1};

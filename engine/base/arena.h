@@ -62,6 +62,7 @@ static inline size_t arena_bytes(const Arena *arena)
 }
 
 #define arena_new(arena, type) ((type *)arena_zalloc((arena), sizeof(type)))
-#define arena_array(arena, type, count) ((type *)arena_zalloc((arena), (size_t)(count) * sizeof(type)))
+#define arena_array(arena, type, count) \
+    ((type *)arena_zalloc((arena), (size_t)(count) * sizeof(type)))
 
 #endif

@@ -1,6 +1,7 @@
 /* buf.h - bytes that grow up to a maximum given at the start.
  *
- * Overflow is sticky: write in straight lines and ask once with buf_ok. A Buf belongs to one thread.
+ * Overflow is sticky: write in straight lines and ask once with buf_ok. A Buf belongs to one
+ * thread.
  */
 #ifndef BUF_H
 #define BUF_H

@@ -1,8 +1,9 @@
 /* err.h - why something failed: filled once where the facts are known, enriched on the way up,
  * reported once at the top.
  *
- * An Err belongs to the caller, one thread at a time; start it with ERR_INIT. House form of texts: lower case, no full stop,
- * what was being done, to what, what came back; what to do goes into the hint. Secrets never go in.
+ * An Err belongs to the caller, one thread at a time; start it with ERR_INIT. House form of texts:
+ * lower case, no full stop, what was being done, to what, what came back; what to do goes into the
+ * hint. Secrets never go in.
  */
 #ifndef ERR_H
 #define ERR_H

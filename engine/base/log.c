@@ -51,7 +51,7 @@ static bool needs_quotes(Span text)
 
 /* A value is cut rather than the line, which must keep its end. */
 #define VALUE_MOST 4096
-#define LINE_MOST MIB(1)
+#define LINE_MOST  MIB(1)
 
 static void put_words(Buf *buf, Span text)
 {
@@ -183,8 +183,10 @@ void log_err(LogLevel level, const char *event, const Err *err)
     if (!log_enabled(level))
         return;
     log_event(level, event,
-              (const LogField[]){F_STR("kind", err_kind_name(err->kind)), F_STR("code", err->code),
-                                 F_STR("error", err->text), F_STR("hint", err->hint),
+              (const LogField[]){F_STR("kind", err_kind_name(err->kind)),
+                                 F_STR("code", err->code),
+                                 F_STR("error", err->text),
+                                 F_STR("hint", err->hint),
                                  {.kind = LOG_END}});
 }
 

@@ -13,7 +13,12 @@
 #include "engine/base/span.h"
 
 typedef enum LogLevel { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG } LogLevel;
-typedef enum LogFormat { LOG_FORMAT_AUTO, LOG_FORMAT_TEXT, LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON } LogFormat;
+typedef enum LogFormat {
+    LOG_FORMAT_AUTO,
+    LOG_FORMAT_TEXT,
+    LOG_FORMAT_LOGFMT,
+    LOG_FORMAT_JSON
+} LogFormat;
 
 typedef struct LogField {
     const char *name;
@@ -27,12 +32,12 @@ typedef struct LogField {
     } value;
 } LogField;
 
-#define F_STR(n, v) ((LogField){.name = (n), .kind = LOG_STR, .value.str = (v)})
+#define F_STR(n, v)  ((LogField){.name = (n), .kind = LOG_STR, .value.str = (v)})
 #define F_SPAN(n, v) ((LogField){.name = (n), .kind = LOG_SPAN, .value.span = (v)})
-#define F_U64(n, v) ((LogField){.name = (n), .kind = LOG_U64, .value.u64 = (uint64_t)(v)})
-#define F_I64(n, v) ((LogField){.name = (n), .kind = LOG_I64, .value.i64 = (int64_t)(v)})
-#define F_LSN(n, v) ((LogField){.name = (n), .kind = LOG_LSN, .value.u64 = (v)})
-#define F_MS(n, v) ((LogField){.name = (n), .kind = LOG_MS, .value.ms = (v)})
+#define F_U64(n, v)  ((LogField){.name = (n), .kind = LOG_U64, .value.u64 = (uint64_t)(v)})
+#define F_I64(n, v)  ((LogField){.name = (n), .kind = LOG_I64, .value.i64 = (int64_t)(v)})
+#define F_LSN(n, v)  ((LogField){.name = (n), .kind = LOG_LSN, .value.u64 = (v)})
+#define F_MS(n, v)   ((LogField){.name = (n), .kind = LOG_MS, .value.ms = (v)})
 #define F_BOOL(n, v) ((LogField){.name = (n), .kind = LOG_BOOL, .value.u64 = (v) ? 1 : 0})
 
 /* Before the first line; AUTO is text on a terminal, logfmt otherwise. */
@@ -46,14 +51,15 @@ void log_err(LogLevel level, const char *event, const Err *err);
 /* On a terminal a live line that the next log line replaces; elsewhere nothing. NULL clears it. */
 void log_progress(const char *line);
 
-#define log_at(level, event, ...)                                                                  \
-    do {                                                                                           \
-        if (log_enabled(level))                                                                    \
-            log_event((level), (event), (const LogField[]){__VA_ARGS__ __VA_OPT__(, ){.kind = LOG_END}}); \
+#define log_at(level, event, ...)                                                       \
+    do {                                                                                \
+        if (log_enabled(level))                                                         \
+            log_event((level), (event),                                                 \
+                      (const LogField[]){__VA_ARGS__ __VA_OPT__(, ){.kind = LOG_END}}); \
     } while (0)
 #define log_error(event, ...) log_at(LOG_LEVEL_ERROR, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_warn(event, ...) log_at(LOG_LEVEL_WARN, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_info(event, ...) log_at(LOG_LEVEL_INFO, event __VA_OPT__(, ) __VA_ARGS__)
+#define log_warn(event, ...)  log_at(LOG_LEVEL_WARN, event __VA_OPT__(, ) __VA_ARGS__)
+#define log_info(event, ...)  log_at(LOG_LEVEL_INFO, event __VA_OPT__(, ) __VA_ARGS__)
 #define log_debug(event, ...) log_at(LOG_LEVEL_DEBUG, event __VA_OPT__(, ) __VA_ARGS__)
 
 #endif

@@ -16,8 +16,9 @@ void queue_free(Queue *queue); /* NULL is fine; must be empty or hold only borro
 MUST_USE bool queue_push(Queue *queue, void *item);     /* waits for room; false: closed */
 MUST_USE bool queue_try_push(Queue *queue, void *item); /* false: full or closed */
 void *queue_pop(Queue *queue);                          /* waits; NULL: closed and empty */
-MUST_USE bool queue_wait(Queue *queue);                 /* until there is something to pop; false: closed and empty */
-void *queue_try_pop(Queue *queue);                      /* NULL: empty */
+MUST_USE bool queue_wait(
+    Queue *queue);                 /* until there is something to pop; false: closed and empty */
+void *queue_try_pop(Queue *queue); /* NULL: empty */
 void queue_close(Queue *queue);
 size_t queue_count(Queue *queue);
 bool queue_is_closed(Queue *queue);

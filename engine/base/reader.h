@@ -52,15 +52,15 @@ static inline uint8_t reader_u8(Reader *r, const char *field)
     return got.at ? got.at[0] : 0;
 }
 
-#define READER_INT(name, type, swap)                                                               \
-    static inline type name(Reader *r, const char *field)                                          \
-    {                                                                                              \
-        Span got = reader_span(r, sizeof(type), field);                                            \
-        type value = 0;                                                                            \
-                                                                                                   \
-        if (LIKELY(got.at != NULL))                                                                \
-            memcpy(&value, got.at, sizeof(value));                                                 \
-        return swap(value);                                                                        \
+#define READER_INT(name, type, swap)                      \
+    static inline type name(Reader *r, const char *field) \
+    {                                                     \
+        Span got = reader_span(r, sizeof(type), field);   \
+        type value = 0;                                   \
+                                                          \
+        if (LIKELY(got.at != NULL))                       \
+            memcpy(&value, got.at, sizeof(value));        \
+        return swap(value);                               \
     }
 #define READER_AS_IS(x) (x)
 READER_INT(reader_u16be, uint16_t, __builtin_bswap16)

@@ -9,7 +9,7 @@ typedef struct Span {
     size_t len;        /* bytes */
 } Span;
 
-#define SPAN_NONE ((Span){NULL, 0})
+#define SPAN_NONE      ((Span){NULL, 0})
 #define SPAN_LIT(text) ((Span){(const uint8_t *)(text), sizeof(text) - 1})
 #define SPAN_FMT(span) (int)(span).len, (const char *)(span).at /* for "%.*s" */
 

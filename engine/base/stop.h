@@ -1,6 +1,7 @@
 /* stop.h - one request to stop that every wait includes.
  *
- * An atomic for loops and an eventfd for poll. Any thread may request or ask; it is never taken back.
+ * An atomic for loops and an eventfd for poll. Any thread may request or ask; it is never taken
+ * back.
  */
 #ifndef STOP_H
 #define STOP_H

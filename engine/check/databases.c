@@ -21,17 +21,20 @@ static bool just(Arena *arena, const char *name, DatabaseList *out)
     return true;
 }
 
-static bool all_of(const char *source_dsn, const Stop *stop, Arena *arena, DatabaseList *out, Err *err)
+static bool all_of(const char *source_dsn, const Stop *stop, Arena *arena, DatabaseList *out,
+                   Err *err)
 {
     AUTO_PG source = {0};
     AUTO_RESULT res = NULL;
     const char **names;
 
-    if (!pg_open(&source, source_dsn, ERR_SOURCE, &(PgOptions){.database = "postgres", .stop = stop}, err))
+    if (!pg_open(&source, source_dsn, ERR_SOURCE,
+                 &(PgOptions){.database = "postgres", .stop = stop}, err))
         return false;
-    res = pg_rows(&source, err,
-                  "select datname from pg_database where datallowconn and not datistemplate and datname <> 'rdsadmin'"
-                  " order by datname collate \"C\"");
+    res = pg_rows(
+        &source, err,
+        "select datname from pg_database where datallowconn and not datistemplate and datname <> 'rdsadmin'"
+        " order by datname collate \"C\"");
     if (!res)
         return false;
     names = arena_array(arena, const char *, PQntuples(res) + 1);
@@ -41,15 +44,17 @@ static bool all_of(const char *source_dsn, const Stop *stop, Arena *arena, Datab
     return true;
 }
 
-bool databases_of(const char *source_dsn, const char *target_dsn, const char *only, const Stop *stop, Arena *arena,
-                  DatabaseList *out, Err *err)
+bool databases_of(const char *source_dsn, const char *target_dsn, const char *only,
+                  const Stop *stop, Arena *arena, DatabaseList *out, Err *err)
 {
     const char *mine, *other;
 
     *out = (DatabaseList){NULL, 0};
     if (!source_dsn || !target_dsn) {
         err_fail(err, ERR_USAGE, "the %s isn't given", source_dsn ? "target" : "source");
-        return err_hint(err, "--source postgres://… --target postgres://…, or KEYBRIDGE_SOURCE and KEYBRIDGE_TARGET");
+        return err_hint(
+            err,
+            "--source postgres://… --target postgres://…, or KEYBRIDGE_SOURCE and KEYBRIDGE_TARGET");
     }
     mine = database_of(source_dsn, arena);
     other = database_of(target_dsn, arena);

@@ -1,12 +1,13 @@
 /* The hash of a row, computed by the server.
  *
- * Every column goes in as the bytes of its type's send function, which is exact to the bit: -0, a NaN's payload, the scale of
- * a numeric, trailing blanks. The bytes stand in a bytea[], where NULL is not '' and nothing runs into its neighbour.
- * hash_array_extended hashes each element to 64 bits and adds them up with powers of 31. That alone would be linear, so
- * that values swapped between two rows would cancel in the sum over rows; the result is therefore hashed once more, with two
- * seeds, before it is added up. (hashint8extended can't do that: it folds its argument to 32 bits.) The sums are numeric on the
- * server, exact, and kept modulo 2^64 here. Measured on a million rows of ten columns: 0.70 s; record_send 1.04 s, the
- * row's text 1.27 s, its md5 2.2 s. */
+ * Every column goes in as the bytes of its type's send function, which is exact to the bit: -0, a
+ * NaN's payload, the scale of a numeric, trailing blanks. The bytes stand in a bytea[], where NULL
+ * is not '' and nothing runs into its neighbour. hash_array_extended hashes each element to 64 bits
+ * and adds them up with powers of 31. That alone would be linear, so that values swapped between
+ * two rows would cancel in the sum over rows; the result is therefore hashed once more, with two
+ * seeds, before it is added up. (hashint8extended can't do that: it folds its argument to 32 bits.)
+ * The sums are numeric on the server, exact, and kept modulo 2^64 here. Measured on a million rows
+ * of ten columns: 0.70 s; record_send 1.04 s, the row's text 1.27 s, its md5 2.2 s. */
 #include "engine/check/verify_impl.h"
 
 void column_put_bytes(Buf *sql, const TableColumn *column, bool portable)

@@ -1,18 +1,23 @@
-/* From "this table differs" to the rows, in three more reads of it on both sides, in the same snapshots.
+/* From "this table differs" to the rows, in three more reads of it on both sides, in the same
+ * snapshots.
  *
- * 1. Sums per bucket: rows are dealt into buckets by the hash of their key (or, without a key, of themselves).
- * 2. From buckets that differ: address, row hash and key hash of every row. What is on both sides cancels here.
- * 3. Only the rows that are left and will be listed are fetched, by address: keys, columns that differ, values.
+ * 1. Sums per bucket: rows are dealt into buckets by the hash of their key (or, without a key, of
+ * themselves).
+ * 2. From buckets that differ: address, row hash and key hash of every row. What is on both sides
+ * cancels here.
+ * 3. Only the rows that are left and will be listed are fetched, by address: keys, columns that
+ * differ, values.
  *
- * Hashes do the matching, on each side by itself, so no order or collation has to agree. Memory is bounded: when more
- * rows than LISTED_MOST stand in differing buckets, the first buckets are looked at and the counts become lower bounds. */
+ * Hashes do the matching, on each side by itself, so no order or collation has to agree. Memory is
+ * bounded: when more rows than LISTED_MOST stand in differing buckets, the first buckets are looked
+ * at and the counts become lower bounds. */
 #include "engine/check/verify_impl.h"
 
-#define BUCKET_ROWS 25
+#define BUCKET_ROWS  25
 #define BUCKETS_MOST 131072
-#define LISTED_MOST 400000
-#define VALUES_MOST 30  /* columns whose values are shown for one row */
-#define VALUE_CHARS 200 /* of one value */
+#define LISTED_MOST  400000
+#define VALUES_MOST  30  /* columns whose values are shown for one row */
+#define VALUE_CHARS  200 /* of one value */
 
 typedef struct RowAt {
     uint64_t hash; /* of the row */
@@ -62,11 +67,14 @@ static void put_key(Buf *sql, const Narrow *n)
     }
 }
 
-/* --- 1: buckets ---------------------------------------------------------------------------------------------------- */
+/* --- 1: buckets
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t bucket_count(const TableCheck *check)
 {
-    uint64_t rows = check->sum[0].rows > check->sum[1].rows ? check->sum[0].rows : check->sum[1].rows;
+    uint64_t rows =
+        check->sum[0].rows > check->sum[1].rows ? check->sum[0].rows : check->sum[1].rows;
     uint64_t count = 1;
 
     while (count < BUCKETS_MOST && count * BUCKET_ROWS < rows)
@@ -82,7 +90,9 @@ static bool read_buckets(Narrow *n, RowSum *sums[SIDES], Err *err)
 
     for (int side = 0; side < SIDES; side++) {
         buf_init(&sql[side], VERIFY_SQL_MOST);
-        buf_puts(&sql[side], "select b, count(*), sum(hash_array_extended(x,0)), sum(hash_array_extended(x,1)) from (select ");
+        buf_puts(
+            &sql[side],
+            "select b, count(*), sum(hash_array_extended(x,0)), sum(hash_array_extended(x,1)) from (select ");
         hash_put_row_array(&sql[side], n->check->shape, n->check->portable);
         buf_puts(&sql[side], " as x, ");
         put_key(&sql[side], n);
@@ -94,7 +104,8 @@ static bool read_buckets(Narrow *n, RowSum *sums[SIDES], Err *err)
     ok = ask_both(n, sql, res, err);
     for (int side = 0; side < SIDES; side++) {
         for (int i = 0; ok && i < PQntuples(res[side]); i++)
-            row_sum_add(&sums[side][strtoull(PQgetvalue(res[side], i, 0), NULL, 10) & n->mask], res[side], i, 1);
+            row_sum_add(&sums[side][strtoull(PQgetvalue(res[side], i, 0), NULL, 10) & n->mask],
+                        res[side], i, 1);
         PQclear(res[side]);
         buf_fini(&sql[side]);
     }
@@ -120,7 +131,8 @@ static void choose_buckets(Narrow *n, RowSum *const sums[SIDES], Buf *out)
     buf_putc(out, '}');
 }
 
-/* --- 2: rows of those buckets ---------------------------------------------------------------------------------------- */
+/* --- 2: rows of those buckets
+ * ---------------------------------------------------------------------------------------- */
 
 static uint64_t cell_hash(const PGresult *res, int row, int column)
 {
@@ -202,7 +214,8 @@ static void cancel_equal(Narrow *n)
     t->count = t_left;
 }
 
-/* --- 3: the rows to list --------------------------------------------------------------------------------------------- */
+/* --- 3: the rows to list
+ * --------------------------------------------------------------------------------------------- */
 
 static void put_address(Buf *sql, const RowAt *row)
 {
@@ -239,8 +252,8 @@ static void put_value(Buf *out, const PGresult *res, int column)
     }
 }
 
-/* Text output without a cast (see tables.c), cut where it is long. NULL stays NULL: format would make '' of it. A
- * composite of NULLs isn't NULL itself, so IS NULL can't be asked. */
+/* Text output without a cast (see tables.c), cut where it is long. NULL stays NULL: format would
+ * make '' of it. A composite of NULLs isn't NULL itself, so IS NULL can't be asked. */
 static void put_text_of(Buf *sql, const TableColumn *column)
 {
     buf_puts(sql, "case when t.");
@@ -250,9 +263,10 @@ static void put_text_of(Buf *sql, const TableColumn *column)
     buf_printf(sql, "), %d) end", VALUE_CHARS);
 }
 
-/* name=value of some columns of one row, " " between. `also_bytes`: hex behind each, for values that look the same. */
-static char *fetch_values(Narrow *n, Side side, const RowAt *row, const uint32_t *columns, size_t count, bool also_bytes,
-                          Err *err)
+/* name=value of some columns of one row, " " between. `also_bytes`: hex behind each, for values
+ * that look the same. */
+static char *fetch_values(Narrow *n, Side side, const RowAt *row, const uint32_t *columns,
+                          size_t count, bool also_bytes, Err *err)
 {
     const Table *table = n->check->shape;
     PGresult *res ON_EXIT(pg_result_drop) = NULL;
@@ -373,7 +387,8 @@ static bool describe_changed(Narrow *n, const RowAt *rows[SIDES], VerifyRow *out
     AUTO_BUF names;
 
     buf_init(&names, MIB(1));
-    if (!set_key_text(n, SIDE_SOURCE, rows[SIDE_SOURCE], out, err) || !ask_column_hashes(n, rows, res, err))
+    if (!set_key_text(n, SIDE_SOURCE, rows[SIDE_SOURCE], out, err) ||
+        !ask_column_hashes(n, rows, res, err))
         return false;
     if (PQntuples(res[0]) == 1 && PQntuples(res[1]) == 1)
         count = differing(table, PQgetvalue(res[0], 0, 0), PQgetvalue(res[1], 0, 0), columns);
@@ -418,7 +433,8 @@ static bool add_lonely(Narrow *n, Side side, const RowAt *at, uint64_t copies, E
     *row = (VerifyRow){.kind = side == SIDE_SOURCE ? ROW_MISSING : ROW_EXTRA, .copies = copies};
     n->listed++;
     return set_key_text(n, side, at, row, err) &&
-           (!n->conf->show_values || fetch_row(n, side, at, side == SIDE_SOURCE ? &row->source : &row->target, err));
+           (!n->conf->show_values ||
+            fetch_row(n, side, at, side == SIDE_SOURCE ? &row->source : &row->target, err));
 }
 
 /* Keyless: all copies of one row at once. */
@@ -437,7 +453,8 @@ static bool list_rows(Narrow *n, Err *err)
     size_t i = 0, k = 0;
 
     while (i < s->count || k < t->count) {
-        const RowAt *a = i < s->count ? &s->items[i] : NULL, *b = k < t->count ? &t->items[k] : NULL;
+        const RowAt *a = i < s->count ? &s->items[i] : NULL,
+                    *b = k < t->count ? &t->items[k] : NULL;
         bool ok;
 
         if (a && b && a->key == b->key) {
@@ -482,7 +499,8 @@ static bool narrow_in(Narrow *n, Err *err)
     if (!buf_ok(&buckets, "the list of buckets", err) || !read_rows(n, buf_str(&buckets), err))
         return false;
     cancel_equal(n);
-    n->list = arena_array(n->arena, VerifyRow, size_min(n->conf->report_rows, n->rows[0].count + n->rows[1].count) + 1);
+    n->list = arena_array(n->arena, VerifyRow,
+                          size_min(n->conf->report_rows, n->rows[0].count + n->rows[1].count) + 1);
     if (!list_rows(n, err))
         return false;
     qsort(n->list, n->listed, sizeof(VerifyRow), by_key_text);

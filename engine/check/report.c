@@ -30,7 +30,8 @@ static void put_more(Buf *out, const char *name, const char *value)
 
 static void put_row(Buf *out, const VerifyRow *row)
 {
-    static const char *const kinds[] = {[ROW_MISSING] = "missing", [ROW_EXTRA] = "extra", [ROW_CHANGED] = "changed"};
+    static const char *const kinds[] = {
+        [ROW_MISSING] = "missing", [ROW_EXTRA] = "extra", [ROW_CHANGED] = "changed"};
 
     buf_putc(out, '{');
     put_str(out, "kind", kinds[row->kind]);
@@ -143,10 +144,11 @@ static void put_state(Buf *out, const char *name, const SequenceState *state)
         buf_puts(out, "null");
         return;
     }
-    buf_printf(out, "{\"last_value\":%" PRId64 ",\"is_called\":%s,\"increment\":%" PRId64 ",\"min\":%" PRId64
-                    ",\"max\":%" PRId64 ",\"cycle\":%s,\"type\":\"%s\"}",
-               state->last_value, state->is_called ? "true" : "false", state->increment, state->least, state->most,
-               state->cycle ? "true" : "false", state->type);
+    buf_printf(out,
+               "{\"last_value\":%" PRId64 ",\"is_called\":%s,\"increment\":%" PRId64
+               ",\"min\":%" PRId64 ",\"max\":%" PRId64 ",\"cycle\":%s,\"type\":\"%s\"}",
+               state->last_value, state->is_called ? "true" : "false", state->increment,
+               state->least, state->most, state->cycle ? "true" : "false", state->type);
 }
 
 void sequences_json(const SequencesResult *result, Buf *out)

@@ -3,11 +3,14 @@
 #include "engine/base/mono.h"
 
 #define SQL_MOST MIB(64)
-#define PER_UNION 64 /* planning a UNION ALL is quadratic: 5,000 in one take 30 s, by 64 a quarter of a second */
+#define PER_UNION                                                                                \
+    64 /* planning a UNION ALL is quadratic: 5,000 in one take 30 s, by 64 a quarter of a second \
+        */
 #define NEARLY_FULL 90.0
 
-/* pg_sequence_last_value is NULL where nextval wasn't called yet; those are read from the sequence itself, because
- * setval(…, false) may have left any value there. An owning column may be narrower than its sequence: then that is the end. */
+/* pg_sequence_last_value is NULL where nextval wasn't called yet; those are read from the sequence
+ * itself, because setval(…, false) may have left any value there. An owning column may be narrower
+ * than its sequence: then that is the end. */
 static const char list_sql[] =
     "select c.oid, n.nspname, c.relname, pg_sequence_last_value(c.oid),"
     " s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle, format_type(s.seqtypid, null),"
@@ -42,8 +45,9 @@ typedef struct List {
 const char *sequence_verdict_name(SequenceVerdict verdict)
 {
     static const char *const names[] = {
-        [SEQUENCE_EQUAL] = "equal",     [SEQUENCE_BEHIND] = "behind", [SEQUENCE_AHEAD] = "ahead",
-        [SEQUENCE_MISSING] = "missing", [SEQUENCE_EXTRA] = "extra",   [SEQUENCE_DEFINITION] = "defined otherwise",
+        [SEQUENCE_EQUAL] = "equal", [SEQUENCE_BEHIND] = "behind",
+        [SEQUENCE_AHEAD] = "ahead", [SEQUENCE_MISSING] = "missing",
+        [SEQUENCE_EXTRA] = "extra", [SEQUENCE_DEFINITION] = "defined otherwise",
     };
 
     return names[verdict];
@@ -55,7 +59,9 @@ void sequences_free(SequencesResult *result)
     memset(result, 0, sizeof(*result));
 }
 
-/* --- reading one side ------------------------------------------------------------------------------------------------ */
+/* --- reading one side
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static int64_t cell_i64(const PGresult *res, int row, int column)
 {
@@ -200,10 +206,12 @@ static bool read_sides(Pg *pgs[2], List lists[2], Arena *arena, Err *err)
     return ok;
 }
 
-/* --- comparing ----------------------------------------------------------------------------------------------------------- */
+/* --- comparing
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
-/* How far b is in front of a, in the direction of the sequence: > 0 in front. A cyclic one has no front; there the shorter way
- * round decides, as with serial numbers. */
+/* How far b is in front of a, in the direction of the sequence: > 0 in front. A cyclic one has no
+ * front; there the shorter way round decides, as with serial numbers. */
 static int ahead(const SequenceState *a, const SequenceState *b)
 {
     bool down = a->increment < 0;
@@ -213,8 +221,10 @@ static int ahead(const SequenceState *a, const SequenceState *b)
         order = -order;
     if (order && a->cycle) {
         unsigned __int128 range = (unsigned __int128)((__int128)a->most - a->least) + 1;
-        __int128 step = down ? (__int128)a->last_value - b->last_value : (__int128)b->last_value - a->last_value;
-        unsigned __int128 forward = step < 0 ? (unsigned __int128)(step + (__int128)range) : (unsigned __int128)step;
+        __int128 step = down ? (__int128)a->last_value - b->last_value
+                             : (__int128)b->last_value - a->last_value;
+        unsigned __int128 forward =
+            step < 0 ? (unsigned __int128)(step + (__int128)range) : (unsigned __int128)step;
 
         order = forward <= range / 2 ? 1 : -1;
     }
@@ -223,8 +233,8 @@ static int ahead(const SequenceState *a, const SequenceState *b)
 
 static bool same_definition(const SequenceState *a, const SequenceState *b)
 {
-    return a->increment == b->increment && a->least == b->least && a->most == b->most && a->cycle == b->cycle &&
-           strcmp(a->type, b->type) == 0;
+    return a->increment == b->increment && a->least == b->least && a->most == b->most &&
+           a->cycle == b->cycle && strcmp(a->type, b->type) == 0;
 }
 
 static bool fits(const SequenceState *target, int64_t value)
@@ -259,20 +269,25 @@ static double used_percent(const Listed *s)
     return used < 0 ? 0 : 100.0 * used / range;
 }
 
-static void merge(const List *s, const List *t, Arena *arena, SequencesResult *result, uint32_t *target_oids)
+static void merge(const List *s, const List *t, Arena *arena, SequencesResult *result,
+                  uint32_t *target_oids)
 {
     Sequence *items = arena_array(arena, Sequence, s->count + t->count + 1);
     size_t i = 0, k = 0, count = 0;
 
     while (i < s->count || k < t->count) {
-        const Listed *a = i < s->count ? &s->items[i] : NULL, *b = k < t->count ? &t->items[k] : NULL;
+        const Listed *a = i < s->count ? &s->items[i] : NULL,
+                     *b = k < t->count ? &t->items[k] : NULL;
         int order = !a ? 1 : !b ? -1 : strcmp(a->schema, b->schema);
         const Listed *any;
 
         if (order == 0)
             order = strcmp(a->name, b->name);
         any = order <= 0 ? a : b;
-        items[count] = (Sequence){.schema = any->schema, .name = any->name, .owned_by = any->owned_by, .identity = any->identity};
+        items[count] = (Sequence){.schema = any->schema,
+                                  .name = any->name,
+                                  .owned_by = any->owned_by,
+                                  .identity = any->identity};
         if (order <= 0) {
             items[count].source = a->state;
             items[count].used_percent = used_percent(a);
@@ -290,11 +305,14 @@ static void merge(const List *s, const List *t, Arena *arena, SequencesResult *r
     result->count = count;
 }
 
-/* --- raising --------------------------------------------------------------------------------------------------------------- */
+/* --- raising
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_to_raise(const Sequence *s)
 {
-    return s->source.there && s->before.there && (s->source.increment < 0) == (s->before.increment < 0) &&
+    return s->source.there && s->before.there &&
+           (s->source.increment < 0) == (s->before.increment < 0) &&
            ahead(&s->before, &s->source) > 0 && fits(&s->before, s->source.last_value);
 }
 
@@ -323,7 +341,8 @@ static bool raise_all(Pg *target, SequencesResult *result, const uint32_t *oids,
     buf_putc(&ids, '}');
     buf_putc(&values, '}');
     buf_putc(&called, '}');
-    if (!buf_ok(&ids, "the sequences to raise", err) || !buf_ok(&values, "the sequences to raise", err) ||
+    if (!buf_ok(&ids, "the sequences to raise", err) ||
+        !buf_ok(&values, "the sequences to raise", err) ||
         !buf_ok(&called, "the sequences to raise", err))
         return false;
     res = pg_rows(target, err,
@@ -333,7 +352,8 @@ static bool raise_all(Pg *target, SequencesResult *result, const uint32_t *oids,
     if (!res)
         return err_context(err, "raising sequences");
     if ((size_t)PQntuples(res) != result->raised)
-        return err_fail(err, ERR_TARGET, "raising sequences: %d of %zu were set", PQntuples(res), result->raised);
+        return err_fail(err, ERR_TARGET, "raising sequences: %d of %zu were set", PQntuples(res),
+                        result->raised);
     return true;
 }
 
@@ -358,7 +378,8 @@ static void on_after(void *arg, const PGresult *res)
     }
 }
 
-/* What was set is what counts, not what was sent. Only what was raised is read again: this is inside the window. */
+/* What was set is what counts, not what was sent. Only what was raised is read again: this is
+ * inside the window. */
 static void put_read_back(Buf *sql, const SequencesResult *result, const uint32_t *oids)
 {
     unsigned in_union = 0, called = 0;
@@ -367,8 +388,10 @@ static void put_read_back(Buf *sql, const SequencesResult *result, const uint32_
         const Sequence *s = &result->items[i];
 
         if (s->raised && s->source.is_called)
-            buf_printf(sql, "%s(%zu,%" PRIu32 ")", called++ ? "," : "select i, pg_sequence_last_value(o::oid), true from (values ", i,
-                       oids[i]);
+            buf_printf(sql, "%s(%zu,%" PRIu32 ")",
+                       called++ ? ","
+                                : "select i, pg_sequence_last_value(o::oid), true from (values ",
+                       i, oids[i]);
     }
     if (called)
         buf_puts(sql, ") as u(i, o)");
@@ -391,20 +414,23 @@ static bool read_back(Pg *target, SequencesResult *result, const uint32_t *oids,
 
     buf_init(&sql, SQL_MOST);
     put_read_back(&sql, result, oids);
-    if (!buf_ok(&sql, "the statements that read sequences back", err) || !send(target, buf_str(&sql), err) ||
-        !take_answers(target, on_after, &back, err))
+    if (!buf_ok(&sql, "the statements that read sequences back", err) ||
+        !send(target, buf_str(&sql), err) || !take_answers(target, on_after, &back, err))
         return err_context(err, "reading sequences back");
     if (back.read != result->raised)
-        return err_fail(err, ERR_TARGET, "reading sequences back: %zu of %zu are where they were set", back.read,
+        return err_fail(err, ERR_TARGET,
+                        "reading sequences back: %zu of %zu are where they were set", back.read,
                         result->raised);
     for (size_t i = 0; i < result->count; i++) {
         Sequence *s = &back.items[i];
 
         if (!s->raised)
             continue;
-        if (s->after.last_value != s->source.last_value || s->after.is_called != s->source.is_called)
-            return err_fail(err, ERR_TARGET, "sequence %s.%s was set to %" PRId64 " and is at %" PRId64, s->schema, s->name,
-                            s->source.last_value, s->after.last_value);
+        if (s->after.last_value != s->source.last_value ||
+            s->after.is_called != s->source.is_called)
+            return err_fail(err, ERR_TARGET,
+                            "sequence %s.%s was set to %" PRId64 " and is at %" PRId64, s->schema,
+                            s->name, s->source.last_value, s->after.last_value);
         s->verdict = judge(&s->source, &s->after);
     }
     return true;
@@ -441,7 +467,8 @@ static bool run(Pg *source, Pg *target, bool sync, SequencesResult *result, Err 
     return true;
 }
 
-bool sequences_run(Pg *source, Pg *target, const char *database, bool sync, SequencesResult *result, Err *err)
+bool sequences_run(Pg *source, Pg *target, const char *database, bool sync, SequencesResult *result,
+                   Err *err)
 {
     memset(result, 0, sizeof(*result));
     arena_init(&result->arena, 64 * 1024);

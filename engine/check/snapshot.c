@@ -8,15 +8,16 @@
 #include "engine/base/mono.h"
 #include "engine/stream/pause.h"
 
-#define HOLD_MS 2000
+#define HOLD_MS      2000
 #define HOLD_MOST_MS 60000
-#define STEP_MS 5
-#define RENEW_US 2000000
-#define EMIT_US 1000000
-#define LISTEN_US 30000000
-#define SETTLE_US 2000000
+#define STEP_MS      5
+#define RENEW_US     2000000
+#define EMIT_US      1000000
+#define LISTEN_US    30000000
+#define SETTLE_US    2000000
 
-/* --- statements with an ear for stop ---------------------------------------------------------------------------- */
+/* --- statements with an ear for stop
+ * ---------------------------------------------------------------------------- */
 
 static void cancel(Pg *pg)
 {
@@ -90,7 +91,8 @@ PGresult *snapshot_ask(Pg *pg, const char *sql, const Stop *stop, Err *err)
     return wait_answer(pg, stop, err) ? collect(pg, err) : NULL;
 }
 
-bool snapshot_ask_both(Pg *pgs[SIDES], const char *const sql[SIDES], PGresult *out[SIDES], const Stop *stop, Err *err)
+bool snapshot_ask_both(Pg *pgs[SIDES], const char *const sql[SIDES], PGresult *out[SIDES],
+                       const Stop *stop, Err *err)
 {
     bool sent[SIDES] = {false};
     bool ok = true;
@@ -106,7 +108,9 @@ bool snapshot_ask_both(Pg *pgs[SIDES], const char *const sql[SIDES], PGresult *o
 
         if (!sent[side])
             continue;
-        out[side] = wait_answer(pgs[side], stop, ok ? err : &second) ? collect(pgs[side], ok ? err : &second) : NULL;
+        out[side] = wait_answer(pgs[side], stop, ok ? err : &second)
+                        ? collect(pgs[side], ok ? err : &second)
+                        : NULL;
         ok = ok && out[side];
     }
     for (int side = 0; !ok && side < SIDES; side++) {
@@ -116,7 +120,8 @@ bool snapshot_ask_both(Pg *pgs[SIDES], const char *const sql[SIDES], PGresult *o
     return ok;
 }
 
-/* --- the worker connections ---------------------------------------------------------------------------------------- */
+/* --- the worker connections
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *dsn_of(const VerifyConf *conf, Side side)
 {
@@ -128,7 +133,8 @@ static ErrKind kind_of(Side side)
     return side == SIDE_SOURCE ? ERR_SOURCE : ERR_TARGET;
 }
 
-static bool open_one(Pg *pg, const VerifyConf *conf, Side side, bool replication, const Stop *stop, Err *err)
+static bool open_one(Pg *pg, const VerifyConf *conf, Side side, bool replication, const Stop *stop,
+                     Err *err)
 {
     return pg_open(pg, dsn_of(conf, side), kind_of(side),
                    &(PgOptions){.application = "keybridge verify",
@@ -138,15 +144,17 @@ static bool open_one(Pg *pg, const VerifyConf *conf, Side side, bool replication
                    err);
 }
 
-/* Our own workers are the parallelism, so the servers' isn't wanted on top; compiling for one chunk costs more than it
- * gives. synchronous_commit doesn't matter to readers. */
+/* Our own workers are the parallelism, so the servers' isn't wanted on top; compiling for one chunk
+ * costs more than it gives. synchronous_commit doesn't matter to readers. */
 static bool open_workers(Snapshots *s, const VerifyConf *conf, const Stop *stop, Err *err)
 {
     for (int side = 0; side < SIDES; side++)
         for (unsigned i = 0; i < s->workers; i++)
             if (!open_one(&s->conns[side][i], conf, (Side)side, false, stop, err) ||
-                !pg_exec(&s->conns[side][i],
-                         "set max_parallel_workers_per_gather = 0; set jit = off; set work_mem = '32MB'", err))
+                !pg_exec(
+                    &s->conns[side][i],
+                    "set max_parallel_workers_per_gather = 0; set jit = off; set work_mem = '32MB'",
+                    err))
                 return false;
     return true;
 }
@@ -170,8 +178,10 @@ static bool import(Snapshots *s, Side side, unsigned from, const char *snapshot,
     return true;
 }
 
-/* The first worker's own snapshot for all of that side. With a check, it is made in that snapshot. */
-static bool share(Snapshots *s, Side side, bool (*check)(Pg *pg, void *arg, Err *err), void *arg, Err *err)
+/* The first worker's own snapshot for all of that side. With a check, it is made in that snapshot.
+ */
+static bool share(Snapshots *s, Side side, bool (*check)(Pg *pg, void *arg, Err *err), void *arg,
+                  Err *err)
 {
     Pg *first = &s->conns[side][0];
     AUTO_BUF name;
@@ -183,7 +193,8 @@ static bool share(Snapshots *s, Side side, bool (*check)(Pg *pg, void *arg, Err 
            pg_exec(first, "savepoint keybridge", err) && import(s, side, 1, buf_str(&name), err);
 }
 
-/* --- holding the stream ---------------------------------------------------------------------------------------------- */
+/* --- holding the stream
+ * ---------------------------------------------------------------------------------------------- */
 
 typedef struct Hold {
     const VerifyConf *conf;
@@ -210,10 +221,11 @@ static bool release(Hold *hold, Err *err)
     if (hold->standing_since_us)
         hold->s->pause_us += mono_us() - hold->standing_since_us;
     hold->standing_since_us = 0;
-    res = pg_rows(&hold->target, err,
-                  "with gone as (delete from keybridge.pause where stream = $1 and request = $2 returning 1)"
-                  " select pg_notify('" PAUSE_CHANNEL "', '') from gone",
-                  hold->stream, hold->request);
+    res = pg_rows(
+        &hold->target, err,
+        "with gone as (delete from keybridge.pause where stream = $1 and request = $2 returning 1)"
+        " select pg_notify('" PAUSE_CHANNEL "', '') from gone",
+        hold->stream, hold->request);
     return res != NULL;
 }
 
@@ -248,12 +260,12 @@ static bool step(Hold *hold, VerifyPhase phase, int fd, Err *err)
 
 static bool stream_listens(Hold *hold, bool *listens, Err *err)
 {
-    AUTO_RESULT res =
-        pg_rows(&hold->target, err,
-                "select 1 from pg_locks where locktype = 'advisory' and granted and objsubid = 2"
-                " and database = (select oid from pg_database where datname = current_database())"
-                " and classid = $1::text::oid and objid = (hashtext($2 collate \"C\")::int8 & 4294967295)::oid limit 1",
-                PAUSE_LOCK_TEXT, hold->stream);
+    AUTO_RESULT res = pg_rows(
+        &hold->target, err,
+        "select 1 from pg_locks where locktype = 'advisory' and granted and objsubid = 2"
+        " and database = (select oid from pg_database where datname = current_database())"
+        " and classid = $1::text::oid and objid = (hashtext($2 collate \"C\")::int8 & 4294967295)::oid limit 1",
+        PAUSE_LOCK_TEXT, hold->stream);
 
     *listens = res && PQntuples(res) == 1;
     return res != NULL;
@@ -261,8 +273,9 @@ static bool stream_listens(Hold *hold, bool *listens, Err *err)
 
 static bool read_xids(Hold *hold, uint64_t *oldest, uint64_t *next, Err *err)
 {
-    AUTO_RESULT res = pg_rows(&hold->source, err,
-                              "select txid_snapshot_xmin(s), txid_snapshot_xmax(s) from txid_current_snapshot() s");
+    AUTO_RESULT res = pg_rows(
+        &hold->source, err,
+        "select txid_snapshot_xmin(s), txid_snapshot_xmax(s) from txid_current_snapshot() s");
 
     if (!res)
         return false;
@@ -271,8 +284,9 @@ static bool read_xids(Hold *hold, uint64_t *oldest, uint64_t *next, Err *err)
     return true;
 }
 
-/* A slot waits, more than once, for the transactions that run: with a long one about, the stream would be held for as long. So
- * first wait (with the stream moving) until none that writes is older than what we may hold for. */
+/* A slot waits, more than once, for the transactions that run: with a long one about, the stream
+ * would be held for as long. So first wait (with the stream moving) until none that writes is older
+ * than what we may hold for. */
 static bool wait_young(Hold *hold, uint64_t most_us, Err *err)
 {
     for (;;) {
@@ -289,7 +303,8 @@ static bool wait_young(Hold *hold, uint64_t most_us, Err *err)
         } while (oldest < next);
         if (mono_us() - from <= most_us)
             return true;
-        log_info("waiting for long transactions on the source", F_U64("longest_ms", (mono_us() - from) / 1000));
+        log_info("waiting for long transactions on the source",
+                 F_U64("longest_ms", (mono_us() - from) / 1000));
     }
 }
 
@@ -300,27 +315,30 @@ static bool ask_hold(Hold *hold, Err *err)
 
     uuid_generate_random(id);
     uuid_unparse_lower(id, hold->request);
-    res = pg_rows(&hold->target, err,
-                  "with asked as (insert into keybridge.pause as p (stream, request) values ($1, $2)"
-                  " on conflict (stream) do update set request = excluded.request, state = 'asked', at = null,"
-                  " applied = null, requested_at = clock_timestamp(), renewed_at = clock_timestamp()"
-                  " where p.state = 'lapsed' or p.renewed_at < clock_timestamp() - make_interval(secs => $3::text::int)"
-                  " returning 1) select pg_notify('" PAUSE_CHANNEL "', '') from asked",
-                  hold->stream, hold->request, PAUSE_LEASE_TEXT);
+    res = pg_rows(
+        &hold->target, err,
+        "with asked as (insert into keybridge.pause as p (stream, request) values ($1, $2)"
+        " on conflict (stream) do update set request = excluded.request, state = 'asked', at = null,"
+        " applied = null, requested_at = clock_timestamp(), renewed_at = clock_timestamp()"
+        " where p.state = 'lapsed' or p.renewed_at < clock_timestamp() - make_interval(secs => $3::text::int)"
+        " returning 1) select pg_notify('" PAUSE_CHANNEL "', '') from asked",
+        hold->stream, hold->request, PAUSE_LEASE_TEXT);
     hold->renewed_us = mono_us();
     if (!res)
         return err_context(err, "asking the stream to hold");
     if (PQntuples(res) == 1)
         return hold->asked = true;
     err_fail(err, ERR_STATE, "another verification holds the stream \"%s\"", hold->stream);
-    return err_hint(err, "wait for it to end; what it left behind lapses after %d s", PAUSE_LEASE_S);
+    return err_hint(err, "wait for it to end; what it left behind lapses after %d s",
+                    PAUSE_LEASE_S);
 }
 
 static bool state_is(Hold *hold, const char *state, bool *is, char applied[POSITION_TEXT], Err *err)
 {
-    AUTO_RESULT res = pg_rows(&hold->target, err,
-                              "select state = $3, applied from keybridge.pause where stream = $1 and request = $2",
-                              hold->stream, hold->request, state);
+    AUTO_RESULT res = pg_rows(
+        &hold->target, err,
+        "select state = $3, applied from keybridge.pause where stream = $1 and request = $2",
+        hold->stream, hold->request, state);
 
     if (!res)
         return false;
@@ -330,25 +348,27 @@ static bool state_is(Hold *hold, const char *state, bool *is, char applied[POSIT
     return true;
 }
 
-/* Something to commit behind the position, so that the stream sees that it has got there although nobody writes. */
+/* Something to commit behind the position, so that the stream sees that it has got there although
+ * nobody writes. */
 static bool emit(Hold *hold, uint64_t *last_us, Err *err)
 {
     if (mono_us() - *last_us < EMIT_US)
         return true;
     *last_us = mono_us();
-    return pg_exec(&hold->source, "select pg_logical_emit_message(true, 'keybridge.verify', '')", err);
+    return pg_exec(&hold->source, "select pg_logical_emit_message(true, 'keybridge.verify', '')",
+                   err);
 }
 
-/* Waits for the stream to get into a state, for as long as it runs. Held, emitting wakes nobody: it stands still at once
- * unless it is in the middle of a batch. */
+/* Waits for the stream to get into a state, for as long as it runs. Held, emitting wakes nobody: it
+ * stands still at once unless it is in the middle of a batch. */
 static bool wait_state(Hold *hold, const char *state, VerifyPhase phase, Err *err)
 {
     uint64_t since = mono_us(), emitted_us = 0, looked_us = since;
     bool is = false, listens = true;
 
     while (!is) {
-        if ((phase == VERIFY_REACHING && !emit(hold, &emitted_us, err)) || !step(hold, phase, -1, err) ||
-            !state_is(hold, state, &is, NULL, err))
+        if ((phase == VERIFY_REACHING && !emit(hold, &emitted_us, err)) ||
+            !step(hold, phase, -1, err) || !state_is(hold, state, &is, NULL, err))
             return false;
         if (!is && mono_us() - looked_us > 2000000) {
             looked_us = mono_us();
@@ -356,12 +376,15 @@ static bool wait_state(Hold *hold, const char *state, VerifyPhase phase, Err *er
                 return false;
         }
         if (!listens) {
-            err_fail(err, ERR_STATE, "the stream \"%s\" stopped while a verification was waiting for it",
+            err_fail(err, ERR_STATE,
+                     "the stream \"%s\" stopped while a verification was waiting for it",
                      hold->stream);
             return err_transient(err);
         }
-        if (!is && hold->conf->wait_most_ms && mono_us() - since > (uint64_t)hold->conf->wait_most_ms * 1000)
-            return err_fail(err, ERR_TIMEOUT, "the stream \"%s\" didn't get to the position within %u ms",
+        if (!is && hold->conf->wait_most_ms &&
+            mono_us() - since > (uint64_t)hold->conf->wait_most_ms * 1000)
+            return err_fail(err, ERR_TIMEOUT,
+                            "the stream \"%s\" didn't get to the position within %u ms",
                             hold->stream, hold->conf->wait_most_ms);
     }
     return true;
@@ -379,10 +402,12 @@ static bool send_slot(Hold *hold, Err *err)
             !pg_exec(&hold->walsender, "set idle_in_transaction_session_timeout = 0", err))
             return false;
     }
-    snprintf(sql, sizeof(sql), "CREATE_REPLICATION_SLOT keybridge_verify_%d_%.8s TEMPORARY LOGICAL pgoutput %s",
+    snprintf(sql, sizeof(sql),
+             "CREATE_REPLICATION_SLOT keybridge_verify_%d_%.8s TEMPORARY LOGICAL pgoutput %s",
              (int)getpid(), hold->request,
              hold->walsender.version >= 150000 ? "(SNAPSHOT 'export')" : "EXPORT_SNAPSHOT");
-    return PQsendQuery(hold->walsender.conn, sql) || pg_fail(&hold->walsender, NULL, err, "creating a slot");
+    return PQsendQuery(hold->walsender.conn, sql) ||
+           pg_fail(&hold->walsender, NULL, err, "creating a slot");
 }
 
 static bool take_slot(Hold *hold, Err *err)
@@ -393,11 +418,14 @@ static bool take_slot(Hold *hold, Err *err)
     if (!res) {
         err_context(err, "creating a temporary replication slot for the snapshot");
         if (strcmp(err->code, "53400") == 0)
-            err_hint(err, "raise max_replication_slots on the source: a verification needs a free one for a moment");
+            err_hint(
+                err,
+                "raise max_replication_slots on the source: a verification needs a free one for a moment");
         return false;
     }
     if (PQntuples(res) != 1 || PQnfields(res) < 3 || PQgetisnull(res, 0, 2))
-        return err_fail(err, ERR_SOURCE, "creating a temporary replication slot: no snapshot came back");
+        return err_fail(err, ERR_SOURCE,
+                        "creating a temporary replication slot: no snapshot came back");
     if (!lsn_parse(pg_cell(res, 0, 1), &lsn, err))
         return false;
     hold->s->position = position_of_lsn(lsn);
@@ -443,7 +471,8 @@ static bool hold_and_snapshot(Hold *hold, Err *err)
             return false;
         if (in_time)
             return true;
-        log_info("the source gave no snapshot in time; the stream goes on meanwhile", F_U64("held_ms", most_ms));
+        log_info("the source gave no snapshot in time; the stream goes on meanwhile",
+                 F_U64("held_ms", most_ms));
         if (!release(hold, err))
             return false;
     }
@@ -455,11 +484,12 @@ static bool set_position(Hold *hold, Err *err)
     AUTO_RESULT res = NULL;
 
     position_text(hold->s->position, at);
-    res = pg_rows(&hold->target, err,
-                  "with moved as (update keybridge.pause set at = $3, state = 'asked', renewed_at = clock_timestamp()"
-                  " where stream = $1 and request = $2 and state = 'held' returning 1)"
-                  " select pg_notify('" PAUSE_CHANNEL "', '') from moved",
-                  hold->stream, hold->request, at);
+    res = pg_rows(
+        &hold->target, err,
+        "with moved as (update keybridge.pause set at = $3, state = 'asked', renewed_at = clock_timestamp()"
+        " where stream = $1 and request = $2 and state = 'held' returning 1)"
+        " select pg_notify('" PAUSE_CHANNEL "', '') from moved",
+        hold->stream, hold->request, at);
     hold->renewed_us = mono_us();
     if (!res)
         return false;
@@ -471,7 +501,8 @@ static bool set_position(Hold *hold, Err *err)
     return err_transient(err);
 }
 
-/* In the target's snapshot itself: the stream stood at the position, and its lease was so fresh that it can't have moved. */
+/* In the target's snapshot itself: the stream stood at the position, and its lease was so fresh
+ * that it can't have moved. */
 static bool check_reached(Pg *pg, void *arg, Err *err)
 {
     Hold *hold = arg;
@@ -479,10 +510,11 @@ static bool check_reached(Pg *pg, void *arg, Err *err)
     AUTO_RESULT res = NULL;
 
     position_text(hold->s->position, at);
-    res = pg_rows(pg, err,
-                  "select 1 from keybridge.pause where stream = $1 and request = $2 and at = $3 and state = 'reached'"
-                  " and renewed_at > clock_timestamp() - make_interval(secs => $4::text::int / 2)",
-                  hold->stream, hold->request, at, PAUSE_LEASE_TEXT);
+    res = pg_rows(
+        pg, err,
+        "select 1 from keybridge.pause where stream = $1 and request = $2 and at = $3 and state = 'reached'"
+        " and renewed_at > clock_timestamp() - make_interval(secs => $4::text::int / 2)",
+        hold->stream, hold->request, at, PAUSE_LEASE_TEXT);
     if (!res)
         return false;
     if (PQntuples(res) == 1)
@@ -491,9 +523,10 @@ static bool check_reached(Pg *pg, void *arg, Err *err)
     return err_transient(err);
 }
 
-/* A transaction whose commit record is flushed is in the slot's snapshot, but its session may not yet have noted in the commit
- * log that it committed: for that moment its rows would look aborted to us. So wait until none that the snapshot counts as
- * over is still running. (One that waits for a synchronous standby has noted it already; hence the limit.) */
+/* A transaction whose commit record is flushed is in the slot's snapshot, but its session may not
+ * yet have noted in the commit log that it committed: for that moment its rows would look aborted
+ * to us. So wait until none that the snapshot counts as over is still running. (One that waits for
+ * a synchronous standby has noted it already; hence the limit.) */
 static bool settle(Hold *hold, Err *err)
 {
     static const char over_sql[] =
@@ -504,7 +537,8 @@ static bool settle(Hold *hold, Err *err)
     AUTO_BUF seen;
 
     buf_init(&seen, MIB(64));
-    if (!pg_value(&hold->s->conns[SIDE_SOURCE][0], &seen, err, "select txid_current_snapshot()", 0, NULL))
+    if (!pg_value(&hold->s->conns[SIDE_SOURCE][0], &seen, err, "select txid_current_snapshot()", 0,
+                  NULL))
         return false;
     for (;;) {
         AUTO_RESULT res = pg_rows(&hold->source, err, over_sql, buf_str(&seen));
@@ -523,7 +557,8 @@ static bool at_position(Hold *hold, Err *err)
     if (!hold_and_snapshot(hold, err) || !import(hold->s, SIDE_SOURCE, 0, hold->snapshot, err) ||
         !set_position(hold, err) || !settle(hold, err))
         return false;
-    /* The slot keeps WAL and catalogue rows on the source: away with it as soon as the workers have its snapshot. */
+    /* The slot keeps WAL and catalogue rows on the source: away with it as soon as the workers have
+     * its snapshot. */
     pg_close(&hold->walsender);
     if (!wait_state(hold, "reached", VERIFY_REACHING, err))
         return false;
@@ -531,7 +566,8 @@ static bool at_position(Hold *hold, Err *err)
     if (!renew(hold, err) || !share(hold->s, SIDE_TARGET, check_reached, hold, err))
         return false;
     hold->s->how = VERIFY_AT_POSITION;
-    hold->s->note = "both sides at exactly this position: every transaction that committed before it, none behind it";
+    hold->s->note =
+        "both sides at exactly this position: every transaction that committed before it, none behind it";
     return release(hold, err);
 }
 
@@ -543,11 +579,12 @@ static bool as_is(Snapshots *s, const char *note, Err *err)
     return share(s, SIDE_SOURCE, NULL, NULL, err) && share(s, SIDE_TARGET, NULL, NULL, err);
 }
 
-/* Every database of an instance has a stream of its own, and the name given may be another one's. What one database has in
- * its list and is running is meant. */
+/* Every database of an instance has a stream of its own, and the name given may be another one's.
+ * What one database has in its list and is running is meant. */
 static bool find_other(Hold *hold, bool *found, Err *err)
 {
-    AUTO_RESULT there = pg_rows(&hold->target, err, "select 1 where to_regclass('keybridge.stream') is not null");
+    AUTO_RESULT there =
+        pg_rows(&hold->target, err, "select 1 where to_regclass('keybridge.stream') is not null");
     AUTO_RESULT res = NULL;
 
     *found = false;
@@ -555,11 +592,12 @@ static bool find_other(Hold *hold, bool *found, Err *err)
         return false;
     if (PQntuples(there) == 0)
         return true;
-    res = pg_rows(&hold->target, err,
-                  "select s.name from keybridge.stream s join pg_locks l on l.objid = (hashtext(s.name collate \"C\")::int8 & 4294967295)::oid"
-                  " where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid = $1::text::oid"
-                  " and l.database = (select oid from pg_database where datname = current_database())",
-                  PAUSE_LOCK_TEXT);
+    res = pg_rows(
+        &hold->target, err,
+        "select s.name from keybridge.stream s join pg_locks l on l.objid = (hashtext(s.name collate \"C\")::int8 & 4294967295)::oid"
+        " where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid = $1::text::oid"
+        " and l.database = (select oid from pg_database where datname = current_database())",
+        PAUSE_LOCK_TEXT);
     if (!res)
         return false;
     *found = PQntuples(res) == 1 && (size_t)PQgetlength(res, 0, 0) < sizeof(hold->stream);
@@ -583,7 +621,8 @@ static bool wait_listening(Hold *hold, bool *listens, Err *err)
         if (hold->conf->or_as_is)
             return find_other(hold, listens, err);
         if (mono_us() - from > LISTEN_US) {
-            err_fail(err, ERR_STATE, "no stream \"%s\" is applying in this database of the target", hold->stream);
+            err_fail(err, ERR_STATE, "no stream \"%s\" is applying in this database of the target",
+                     hold->stream);
             return err_hint(err, "start it with keybridge replicate, and name it with --slot");
         }
         if (!step(hold, VERIFY_HOLDING, -1, err))

@@ -1,8 +1,9 @@
 #include "engine/check/tables.h"
 
-/* Schemas that hold nothing of the user's: PostgreSQL's, ours, and what RDS and Aurora put into every database. */
-#define OTHERS_SCHEMAS                                                                             \
-    " n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'keybridge', 'rdsadmin',"    \
+/* Schemas that hold nothing of the user's: PostgreSQL's, ours, and what RDS and Aurora put into
+ * every database. */
+#define OTHERS_SCHEMAS                                                                          \
+    " n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'keybridge', 'rdsadmin'," \
     " 'rds_tools', 'aws_commons', 'aws_s3', 'aws_lambda', 'aws_ml')"
 
 static const char tables_sql[] =
@@ -14,7 +15,8 @@ static const char tables_sql[] =
     " where c.relkind in ('r', 'f', 'm') and" OTHERS_SCHEMAS
     " order by n.nspname collate \"C\", c.relname collate \"C\"";
 
-/* One row per column with everything that decides how its exact bytes are got. A domain goes by its base type. */
+/* One row per column with everything that decides how its exact bytes are got. A domain goes by its
+ * base type. */
 static const char columns_sql[] =
     "with recursive up as ("
     " select oid as domain, typbasetype as at from pg_type where typtype = 'd'"
@@ -65,7 +67,8 @@ static bool cell_bool(const PGresult *res, int row, int column)
     return !PQgetisnull(res, row, column) && PQgetvalue(res, row, column)[0] == 't';
 }
 
-static void add_left_out(TableList *out, TableLeftOut *items, const char *schema, const char *name, const char *why)
+static void add_left_out(TableList *out, TableLeftOut *items, const char *schema, const char *name,
+                         const char *why)
 {
     items[out->left_out_count++] = (TableLeftOut){schema, name, why};
 }
@@ -93,20 +96,22 @@ static Table *read_tables(Pg *pg, Arena *arena, TableList *out, Err *err)
         else if (persistence == 't')
             add_left_out(out, left_out, schema, name, "temporary table");
         else
-            tables[out->count++] = (Table){.oid = (uint32_t)cell_u64(res, i, 0),
-                                           .schema = schema,
-                                           .name = name,
-                                           .kind = persistence == 'u' ? TABLE_UNLOGGED : TABLE_ORDINARY,
-                                           .rows_estimate = cell_u64(res, i, 5),
-                                           .pages = cell_u64(res, i, 6),
-                                           .heap = cell_bool(res, i, 7)};
+            tables[out->count++] =
+                (Table){.oid = (uint32_t)cell_u64(res, i, 0),
+                        .schema = schema,
+                        .name = name,
+                        .kind = persistence == 'u' ? TABLE_UNLOGGED : TABLE_ORDINARY,
+                        .rows_estimate = cell_u64(res, i, 5),
+                        .pages = cell_u64(res, i, 6),
+                        .heap = cell_bool(res, i, 7)};
     }
     out->tables = tables;
     out->left_out = left_out;
     return tables;
 }
 
-/* Output of these is an OID to the binary form and a name to the text form; a copy made by names has other OIDs. */
+/* Output of these is an OID to the binary form and a name to the text form; a copy made by names
+ * has other OIDs. */
 static bool is_reg_type(const char *send)
 {
     return strncmp(send, "reg", 3) == 0;
@@ -114,7 +119,8 @@ static bool is_reg_type(const char *send)
 
 static bool sends_oids(const char *send)
 {
-    static const char *const names[] = {"array_send", "record_send", "range_send", "multirange_send"};
+    static const char *const names[] = {"array_send", "record_send", "range_send",
+                                        "multirange_send"};
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(send, names[i]) == 0)
@@ -122,11 +128,12 @@ static bool sends_oids(const char *send)
     return false;
 }
 
-/* The type's own send function where there is one: exact to the bit (-0, NaN's payload, numeric's scale), and several
- * times cheaper than text. Without one, format('%L') of the text output, which tells NULL from 'NULL'. A cast to text
- * isn't used: a type's owner can define casts, and they would run as us. */
-static void set_bytes(Arena *arena, TableColumn *column, uint32_t type_oid, const char *base, const char *schema,
-                      const char *send, bool of_table)
+/* The type's own send function where there is one: exact to the bit (-0, NaN's payload, numeric's
+ * scale), and several times cheaper than text. Without one, format('%L') of the text output, which
+ * tells NULL from 'NULL'. A cast to text isn't used: a type's owner can define casts, and they
+ * would run as us. */
+static void set_bytes(Arena *arena, TableColumn *column, uint32_t type_oid, const char *base,
+                      const char *schema, const char *send, bool of_table)
 {
     AUTO_BUF text;
 
@@ -149,15 +156,16 @@ static void set_bytes(Arena *arena, TableColumn *column, uint32_t type_oid, cons
     column->carries_oids = type_oid >= 16384 && sends_oids(send);
 }
 
-
-static bool read_columns(Pg *pg, Arena *arena, Table *tables, size_t count, uint32_t **attnums, Err *err)
+static bool read_columns(Pg *pg, Arena *arena, Table *tables, size_t count, uint32_t **attnums,
+                         Err *err)
 {
     char sql[4096];
     AUTO_RESULT res = NULL;
     TableColumn *columns;
     int rows;
 
-    snprintf(sql, sizeof(sql), columns_sql, pg->version >= 120000 ? "a.attgenerated <> ''" : "false");
+    snprintf(sql, sizeof(sql), columns_sql,
+             pg->version >= 120000 ? "a.attgenerated <> ''" : "false");
     res = pg_rows(pg, err, sql);
     if (!res)
         return false;
@@ -168,7 +176,8 @@ static bool read_columns(Pg *pg, Arena *arena, Table *tables, size_t count, uint
         uint32_t oid = (uint32_t)cell_u64(res, i, 0);
         TableColumn *column = &columns[i];
 
-        /* Both lists have the same order; tables that came or went between the two statements are stepped over. */
+        /* Both lists have the same order; tables that came or went between the two statements are
+         * stepped over. */
         while ((size_t)at < count && tables[at].oid != oid)
             at++;
         if ((size_t)at == count) {
@@ -217,7 +226,8 @@ static bool set_key(Arena *arena, Table *table, const uint32_t *attnums, const c
     return true;
 }
 
-static bool read_keys(Pg *pg, Arena *arena, Table *tables, size_t count, const uint32_t *attnums, Err *err)
+static bool read_keys(Pg *pg, Arena *arena, Table *tables, size_t count, const uint32_t *attnums,
+                      Err *err)
 {
     AUTO_RESULT res = pg_rows(pg, err, keys_sql);
     const TableColumn *first = NULL;
@@ -238,7 +248,8 @@ static bool read_keys(Pg *pg, Arena *arena, Table *tables, size_t count, const u
             continue;
         }
         if (tables[at].columns && !tables[at].key_count && !PQgetisnull(res, i, 1))
-            set_key(arena, &tables[at], attnums + (tables[at].columns - first), PQgetvalue(res, i, 1));
+            set_key(arena, &tables[at], attnums + (tables[at].columns - first),
+                    PQgetvalue(res, i, 1));
     }
     return true;
 }
@@ -296,7 +307,7 @@ const Table *tables_find(const TableList *list, const char *schema, const char *
 const char *table_drift_name(TableDriftKind kind)
 {
     static const char *const names[] = {
-        [DRIFT_TABLE_MISSING] = "missing table", [DRIFT_TABLE_EXTRA] = "extra table",
+        [DRIFT_TABLE_MISSING] = "missing table",   [DRIFT_TABLE_EXTRA] = "extra table",
         [DRIFT_COLUMN_MISSING] = "missing column", [DRIFT_COLUMN_EXTRA] = "extra column",
         [DRIFT_COLUMN_TYPE] = "other column type", [DRIFT_TABLE_KIND] = "other kind of table",
         [DRIFT_ENCODING] = "other encoding",
@@ -342,40 +353,48 @@ static const char *kind_name(TableKind kind)
 static void compare_tables(DriftAdd *add, const Table *s, const Table *t)
 {
     if (s->kind != t->kind)
-        add_drift(add, (TableDrift){DRIFT_TABLE_KIND, s->schema, s->name, NULL, kind_name(s->kind), kind_name(t->kind)});
+        add_drift(add, (TableDrift){DRIFT_TABLE_KIND, s->schema, s->name, NULL, kind_name(s->kind),
+                                    kind_name(t->kind)});
     for (uint32_t i = 0; i < s->column_count; i++) {
         const TableColumn *mine = &s->columns[i];
-        const TableColumn *other = i < t->column_count && strcmp(t->columns[i].name, mine->name) == 0
-                                       ? &t->columns[i]
-                                       : find_column(t, mine->name);
+        const TableColumn *other =
+            i < t->column_count && strcmp(t->columns[i].name, mine->name) == 0
+                ? &t->columns[i]
+                : find_column(t, mine->name);
 
         if (!other)
-            add_drift(add, (TableDrift){DRIFT_COLUMN_MISSING, s->schema, s->name, mine->name, mine->type, NULL});
+            add_drift(add, (TableDrift){DRIFT_COLUMN_MISSING, s->schema, s->name, mine->name,
+                                        mine->type, NULL});
         else if (strcmp(mine->type, other->type) != 0)
-            add_drift(add, (TableDrift){DRIFT_COLUMN_TYPE, s->schema, s->name, mine->name, mine->type, other->type});
+            add_drift(add, (TableDrift){DRIFT_COLUMN_TYPE, s->schema, s->name, mine->name,
+                                        mine->type, other->type});
     }
     for (uint32_t i = 0; i < t->column_count; i++)
         if (!find_column(s, t->columns[i].name))
-            add_drift(add, (TableDrift){DRIFT_COLUMN_EXTRA, s->schema, s->name, t->columns[i].name, NULL,
-                                        t->columns[i].type});
+            add_drift(add, (TableDrift){DRIFT_COLUMN_EXTRA, s->schema, s->name, t->columns[i].name,
+                                        NULL, t->columns[i].type});
 }
 
-void tables_compare(const TableList *source, const TableList *target, Arena *arena, TableDriftList *out)
+void tables_compare(const TableList *source, const TableList *target, Arena *arena,
+                    TableDriftList *out)
 {
     DriftAdd add = {.arena = arena};
     size_t s = 0, t = 0;
 
     if (strcmp(source->encoding, target->encoding) != 0)
-        add_drift(&add, (TableDrift){DRIFT_ENCODING, "", "", NULL, source->encoding, target->encoding});
+        add_drift(&add,
+                  (TableDrift){DRIFT_ENCODING, "", "", NULL, source->encoding, target->encoding});
     while (s < source->count || t < target->count) {
         const Table *a = s < source->count ? &source->tables[s] : NULL;
         const Table *b = t < target->count ? &target->tables[t] : NULL;
         int order = !a ? 1 : !b ? -1 : table_order(a, b->schema, b->name);
 
         if (order < 0)
-            add_drift(&add, (TableDrift){DRIFT_TABLE_MISSING, a->schema, a->name, NULL, "table", NULL});
+            add_drift(&add,
+                      (TableDrift){DRIFT_TABLE_MISSING, a->schema, a->name, NULL, "table", NULL});
         else if (order > 0)
-            add_drift(&add, (TableDrift){DRIFT_TABLE_EXTRA, b->schema, b->name, NULL, NULL, "table"});
+            add_drift(&add,
+                      (TableDrift){DRIFT_TABLE_EXTRA, b->schema, b->name, NULL, NULL, "table"});
         else
             compare_tables(&add, a, b);
         s += order <= 0;

@@ -1,8 +1,10 @@
-/* tables.h - the user tables of a database, in an order that is the same on both sides, and what differs between two lists.
+/* tables.h - the user tables of a database, in an order that is the same on both sides, and what
+ * differs between two lists.
  *
- * Read from the catalogue in the caller's transaction, so under an imported snapshot the list is of that moment. Left out:
- * pg_*, information_schema, keybridge's and RDS's own schemas, members of extensions that hold no user data, foreign and
- * temporary tables (named in `left_out`). Everything lives in the caller's arena.
+ * Read from the catalogue in the caller's transaction, so under an imported snapshot the list is of
+ * that moment. Left out: pg_*, information_schema, keybridge's and RDS's own schemas, members of
+ * extensions that hold no user data, foreign and temporary tables (named in `left_out`). Everything
+ * lives in the caller's arena.
  */
 #ifndef TABLES_H
 #define TABLES_H
@@ -17,10 +19,11 @@ typedef enum TableKind {
 
 typedef struct TableColumn {
     const char *name;
-    const char *type;     /* as format_type prints it: numeric(10,2), "s"."enum" */
+    const char *type; /* as format_type prints it: numeric(10,2), "s"."enum" */
     uint32_t type_oid;
-    /* Around the column: its exact bytes as bytea, for hashing. carries_oids: those bytes name types by OID (composites, arrays
-     * of user-defined types), so they compare only between copies that have the same ones. */
+    /* Around the column: its exact bytes as bytea, for hashing. carries_oids: those bytes name
+     * types by OID (composites, arrays of user-defined types), so they compare only between copies
+     * that have the same ones. */
     const char *open;
     const char *close;
     bool carries_oids;
@@ -35,7 +38,8 @@ typedef struct Table {
     TableKind kind;
     const TableColumn *columns;
     uint32_t column_count;
-    const uint32_t *key; /* indexes into columns: primary key, else replica identity index, else a unique not-null index */
+    const uint32_t *key; /* indexes into columns: primary key, else replica identity index, else a
+                            unique not-null index */
     uint32_t key_count;  /* 0: keyless */
     bool heap;           /* rows have addresses (ctid) that chunks can be cut by */
     uint64_t rows_estimate;
@@ -54,7 +58,8 @@ typedef struct TableList {
     const TableLeftOut *left_out;
     size_t left_out_count;
     const char *encoding; /* the database's */
-    const char *type_oids; /* digest of user-defined types' names and OIDs: equal on physical copies */
+    const char
+        *type_oids; /* digest of user-defined types' names and OIDs: equal on physical copies */
 } TableList;
 
 /* By schema, then name, as bytes. Connections opened with pg_open (search_path pg_catalog). */
@@ -87,6 +92,7 @@ typedef struct TableDriftList {
 } TableDriftList;
 
 const char *table_drift_name(TableDriftKind kind); /* "missing table", … */
-void tables_compare(const TableList *source, const TableList *target, Arena *arena, TableDriftList *out);
+void tables_compare(const TableList *source, const TableList *target, Arena *arena,
+                    TableDriftList *out);
 
 #endif

@@ -6,16 +6,17 @@
 #include "engine/base/mono.h"
 #include "engine/check/verify_impl.h"
 
-#define CHUNK_ROWS 100000
+#define CHUNK_ROWS  100000
 #define REPORT_ROWS 100
-#define ROUNDS 3
+#define ROUNDS      3
 #define PROGRESS_MS 500
 
 /* One table on one side, shared by the threads that read its chunks; under Run.lock. */
 typedef struct Part {
     RowSum sum;
     size_t chunks_left;
-    bool rewritten; /* truncated or rewritten since the snapshot, which then doesn't hold its rows */
+    bool
+        rewritten; /* truncated or rewritten since the snapshot, which then doesn't hold its rows */
     Err err;
 } Part;
 
@@ -65,8 +66,9 @@ typedef struct Run {
 const char *verify_verdict_name(VerifyVerdict verdict)
 {
     static const char *const names[] = {
-        [VERIFY_EQUAL] = "equal",     [VERIFY_DIFFERENT] = "different", [VERIFY_MISSING] = "missing",
-        [VERIFY_EXTRA] = "extra",     [VERIFY_SCHEMA] = "other columns", [VERIFY_UNLOGGED] = "unlogged",
+        [VERIFY_EQUAL] = "equal",          [VERIFY_DIFFERENT] = "different",
+        [VERIFY_MISSING] = "missing",      [VERIFY_EXTRA] = "extra",
+        [VERIFY_SCHEMA] = "other columns", [VERIFY_UNLOGGED] = "unlogged",
         [VERIFY_ERROR] = "unreadable",
     };
 
@@ -84,7 +86,9 @@ void verify_free(VerifyResult *result)
     memset(result, 0, sizeof(*result));
 }
 
-/* --- progress ------------------------------------------------------------------------------------------------------ */
+/* --- progress
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void tell(void *arg, VerifyPhase phase)
 {
@@ -100,24 +104,30 @@ static void tell(void *arg, VerifyPhase phase)
     run->progress.elapsed_us = us - run->started_us;
     run->progress.left_us = 0;
     if (phase == VERIFY_HASHING && run->progress.pages_done)
-        run->progress.left_us = (uint64_t)((double)(us - run->hashing_us) *
-                                           (double)(run->progress.pages - run->progress.pages_done) /
-                                           (double)run->progress.pages_done);
+        run->progress.left_us =
+            (uint64_t)((double)(us - run->hashing_us) *
+                       (double)(run->progress.pages - run->progress.pages_done) /
+                       (double)run->progress.pages_done);
     now = run->progress;
     pthread_mutex_unlock(&run->lock);
     run->conf->progress(run->conf->arg, &now);
 }
 
-/* --- one chunk ----------------------------------------------------------------------------------------------------- */
+/* --- one chunk
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void put_chunk_sql(Buf *sql, const Job *job, Side side)
 {
     const Work *work = job->work;
-    /* The columns in the source's order on both sides; only the name of the table is the side's own, and that is the same. */
+    /* The columns in the source's order on both sides; only the name of the table is the side's
+     * own, and that is the same. */
     const Table *shape = work->tables[SIDE_SOURCE];
 
-    buf_puts(sql, "select count(*), coalesce(sum(hash_array_extended(x,0)),0), coalesce(sum(hash_array_extended(x,1)),0)"
-                  " from (select ");
+    buf_puts(
+        sql,
+        "select count(*), coalesce(sum(hash_array_extended(x,0)),0), coalesce(sum(hash_array_extended(x,1)),0)"
+        " from (select ");
     hash_put_row_array(sql, shape, work->portable);
     buf_puts(sql, " as x");
     hash_put_from(sql, work->tables[side]);
@@ -135,10 +145,11 @@ static bool read_rewritten(Pg *pg, const Table *table, const Stop *stop, bool *r
     char sql[256];
     AUTO_RESULT res = NULL;
 
-    snprintf(sql, sizeof(sql),
-             "select relfilenode is distinct from pg_relation_filenode(oid) from pg_class where oid = %u;"
-             " " SNAPSHOT_GIVE_BACK,
-             table->oid);
+    snprintf(
+        sql, sizeof(sql),
+        "select relfilenode is distinct from pg_relation_filenode(oid) from pg_class where oid = %u;"
+        " " SNAPSHOT_GIVE_BACK,
+        table->oid);
     res = snapshot_ask(pg, sql, stop, err);
     if (!res)
         return false;
@@ -156,7 +167,8 @@ static bool recover(Pg *pg, const Err *err)
            pg_exec(pg, SNAPSHOT_GIVE_BACK, &second);
 }
 
-static void finish_chunk(Run *run, Pg *pg, Side side, Job *job, const RowSum *sum, bool ok, Err *err)
+static void finish_chunk(Run *run, Pg *pg, Side side, Job *job, const RowSum *sum, bool ok,
+                         Err *err)
 {
     Part *part = &job->work->parts[side];
     bool last;
@@ -239,7 +251,8 @@ static void *worker_thread(void *arg)
     Job *job;
 
     log_thread(worker->side == SIDE_SOURCE ? "verify source" : "verify target");
-    while ((job = next_job(run, worker->side)) != NULL && run_job(run, worker->pg, worker->side, job, &err))
+    while ((job = next_job(run, worker->side)) != NULL &&
+           run_job(run, worker->pg, worker->side, job, &err))
         ;
     pthread_mutex_lock(&run->lock);
     if (err_is_set(&err) && !run->failed) {
@@ -305,7 +318,9 @@ static bool hash_all(Run *run, Err *err)
     return !run->failed;
 }
 
-/* --- what there is to do ------------------------------------------------------------------------------------------------ */
+/* --- what there is to do
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void add_job(Run *run, Side side, Job job)
 {
@@ -323,14 +338,16 @@ static void add_job(Run *run, Side side, Job job)
     jobs->items[jobs->count++] = job;
 }
 
-/* Chunks are ranges of pages, each side's own: they needn't hold the same rows, because only the sums of all of them
- * are compared. Reading in the order of the disk is the cheapest there is, and needs no key, no index and no order that
- * both sides agree on. Servers before 14 can't scan a range of pages, so there a table is one chunk. */
+/* Chunks are ranges of pages, each side's own: they needn't hold the same rows, because only the
+ * sums of all of them are compared. Reading in the order of the disk is the cheapest there is, and
+ * needs no key, no index and no order that both sides agree on. Servers before 14 can't scan a
+ * range of pages, so there a table is one chunk. */
 static void add_jobs(Run *run, Work *work, Side side, int version)
 {
     const Table *table = work->tables[side];
     uint64_t chunk_rows = run->conf->chunk_rows ? run->conf->chunk_rows : CHUNK_ROWS;
-    uint64_t per_page = table->rows_estimate && table->pages ? table->rows_estimate / table->pages + 1 : 64;
+    uint64_t per_page =
+        table->rows_estimate && table->pages ? table->rows_estimate / table->pages + 1 : 64;
     uint64_t step = chunk_rows / per_page + 1;
     uint64_t from = 0;
 
@@ -338,7 +355,10 @@ static void add_jobs(Run *run, Work *work, Side side, int version)
         step = table->pages + 1;
     do {
         bool last = table->pages - from <= step;
-        Job job = {.work = work, .from = from, .to = last ? UINT64_MAX : from + step, .pages = last ? table->pages - from : step};
+        Job job = {.work = work,
+                   .from = from,
+                   .to = last ? UINT64_MAX : from + step,
+                   .pages = last ? table->pages - from : step};
 
         work->parts[side].chunks_left++;
         run->progress.pages += job.pages;
@@ -355,8 +375,9 @@ static bool same_bytes(const Table *s, const Table *t, bool portable)
         for (uint32_t k = 0; k < t->column_count && !other; k++)
             if (strcmp(t->columns[k].name, mine->name) == 0)
                 other = &t->columns[k];
-        if (!other || (!(portable && mine->carries_oids) &&
-                       (strcmp(mine->open, other->open) != 0 || strcmp(mine->close, other->close) != 0)))
+        if (!other ||
+            (!(portable && mine->carries_oids) &&
+             (strcmp(mine->open, other->open) != 0 || strcmp(mine->close, other->close) != 0)))
             return false;
     }
     return s->column_count == t->column_count;
@@ -391,10 +412,11 @@ static bool is_wanted(const char *filter, const Table *table)
             at++, len--;
         while (len && at[len - 1] == ' ')
             len--;
-        if (len == schema + 1 + name && memcmp(at, table->schema, schema) == 0 && at[schema] == '.' &&
-            memcmp(at + schema + 1, table->name, name) == 0)
+        if (len == schema + 1 + name && memcmp(at, table->schema, schema) == 0 &&
+            at[schema] == '.' && memcmp(at + schema + 1, table->name, name) == 0)
             return true;
-        if (len == name && memcmp(at, table->name, name) == 0 && strcmp(table->schema, "public") == 0)
+        if (len == name && memcmp(at, table->name, name) == 0 &&
+            strcmp(table->schema, "public") == 0)
             return true;
         filter += strcspn(filter, ",");
         filter += *filter == ',';
@@ -415,7 +437,8 @@ static void keep_wanted(const char *filter, TableList *list, Arena *arena)
 }
 
 /* A name that matches nothing would pass as equal. */
-static bool check_filter(const char *filter, const TableList *source, const TableList *target, Err *err)
+static bool check_filter(const char *filter, const TableList *source, const TableList *target,
+                         Err *err)
 {
     while (filter && *filter) {
         size_t len = strcspn(filter, ",");
@@ -429,7 +452,9 @@ static bool check_filter(const char *filter, const TableList *source, const Tabl
             found = is_wanted(one, &target->tables[i]);
         if (!found) {
             err_fail(err, ERR_USAGE, "no table is called %s on either side", one);
-            return err_hint(err, "write --tables schema.table,schema.table as they are spelled in the catalogue");
+            return err_hint(
+                err,
+                "write --tables schema.table,schema.table as they are spelled in the catalogue");
         }
         filter += len;
         filter += *filter == ',';
@@ -453,7 +478,8 @@ static void plan(Run *run, const TableList *source, const TableList *target)
             order = strcmp(a->name, b->name);
         set_verdict(&outs[count], order <= 0 ? a : NULL, order >= 0 ? b : NULL, portable);
         if (outs[count].verdict == VERIFY_EQUAL)
-            run->works[run->work_count++] = (Work){.tables = {a, b}, .out = &outs[count], .portable = portable};
+            run->works[run->work_count++] =
+                (Work){.tables = {a, b}, .out = &outs[count], .portable = portable};
         count++;
         s += order <= 0;
         t += order >= 0;
@@ -479,8 +505,8 @@ static bool read_lists(Run *run, Err *err)
     return true;
 }
 
-/* The tables that are left for another round, as they are in its snapshots. One that was dropped on both sides has nothing
- * left to differ in. */
+/* The tables that are left for another round, as they are in its snapshots. One that was dropped on
+ * both sides has nothing left to differ in. */
 static bool read_lists_again(Run *run, Err *err)
 {
     TableList source, target;
@@ -508,7 +534,8 @@ static bool read_lists_again(Run *run, Err *err)
 static void add_all_jobs(Run *run)
 {
     run->jobs[0] = run->jobs[1] = (Jobs){0};
-    run->progress.pages = run->progress.pages_done = run->progress.tables_done = run->progress.tables = 0;
+    run->progress.pages = run->progress.pages_done = run->progress.tables_done =
+        run->progress.tables = 0;
     for (size_t i = 0; i < run->work_count; i++) {
         Work *work = &run->works[i];
 
@@ -521,14 +548,17 @@ static void add_all_jobs(Run *run)
     }
 }
 
-/* --- the verdicts ---------------------------------------------------------------------------------------------------- */
+/* --- the verdicts
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static void put_hash(char out[36], RowSum sum)
 {
     snprintf(out, 36, "%016" PRIx64 "%016" PRIx64, sum.sum[0], sum.sum[1]);
 }
 
-/* Tables that changed under us in ways that a snapshot doesn't cover (TRUNCATE, rewriting DDL), or that went away. */
+/* Tables that changed under us in ways that a snapshot doesn't cover (TRUNCATE, rewriting DDL), or
+ * that went away. */
 static bool must_look_again(const Work *work)
 {
     for (int side = 0; side < SIDES; side++)
@@ -545,7 +575,8 @@ static void judge_error(Work *work)
     work->out->verdict = VERIFY_ERROR;
     work->out->error = *err;
     if (!err_is_set(err)) {
-        err_fail(&work->out->error, ERR_STATE, "%s.%s: truncated or rewritten again and again while it was being read",
+        err_fail(&work->out->error, ERR_STATE,
+                 "%s.%s: truncated or rewritten again and again while it was being read",
                  work->out->schema, work->out->name);
         err_hint(&work->out->error, "verify again when no DDL or TRUNCATE runs on it");
     }
@@ -564,7 +595,8 @@ static bool judge(Run *run, Work *work, bool last_round, Err *err)
         work->again = true;
         return true;
     }
-    if (must_look_again(work) || err_is_set(&work->parts[0].err) || err_is_set(&work->parts[1].err)) {
+    if (must_look_again(work) || err_is_set(&work->parts[0].err) ||
+        err_is_set(&work->parts[1].err)) {
         judge_error(work);
         return true;
     }
@@ -617,9 +649,12 @@ static void count_up(VerifyResult *result)
     }
 }
 
-/* --- the run ---------------------------------------------------------------------------------------------------------- */
+/* --- the run
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
-/* A pause that lapsed (a slow network, a stopped stream) is worth another try; a lost server isn't ours to wait for. */
+/* A pause that lapsed (a slow network, a stopped stream) is worth another try; a lost server isn't
+ * ours to wait for. */
 static bool open_snapshots(Run *run, Err *err)
 {
     SnapshotWait wait = {.tell = tell, .arg = run, .stop = run->stop};
@@ -651,7 +686,8 @@ static bool run_rounds(Run *run, Err *err)
         if (!open_snapshots(run, err))
             return false;
         if (!run->conf->database)
-            run->result->database = arena_strdup(run->arena, PQdb(run->snapshots.conns[SIDE_SOURCE][0].conn));
+            run->result->database =
+                arena_strdup(run->arena, PQdb(run->snapshots.conns[SIDE_SOURCE][0].conn));
         ok = round == 1 ? read_lists(run, err) : read_lists_again(run, err);
         if (ok) {
             add_all_jobs(run);
@@ -660,7 +696,8 @@ static bool run_rounds(Run *run, Err *err)
         snapshots_close(&run->snapshots);
         if (!ok || run->work_count == 0)
             return ok;
-        log_info("tables were truncated or rewritten meanwhile: looking at them again", F_U64("tables", run->work_count));
+        log_info("tables were truncated or rewritten meanwhile: looking at them again",
+                 F_U64("tables", run->work_count));
     }
     return true;
 }
@@ -679,7 +716,8 @@ bool verify_run(const VerifyConf *conf, VerifyResult *result, Err *err)
             return false;
         run.stop = &never;
     }
-    result->database = run.progress.database = arena_strdup(run.arena, conf->database ? conf->database : "");
+    result->database = run.progress.database =
+        arena_strdup(run.arena, conf->database ? conf->database : "");
     pthread_mutex_init(&run.lock, NULL);
     pthread_cond_init(&run.ended, NULL);
     ok = run_rounds(&run, err);

@@ -12,7 +12,8 @@ static void put_state(struct libscols_line *line, size_t column, const SequenceS
 
     if (!state->there)
         return;
-    snprintf(text, sizeof(text), "%" PRId64 "%s", state->last_value, state->is_called ? "" : " not called");
+    snprintf(text, sizeof(text), "%" PRId64 "%s", state->last_value,
+             state->is_called ? "" : " not called");
     scols_line_set_data(line, column, text);
 }
 
@@ -37,7 +38,8 @@ static void add_line(struct libscols_table *table, const Sequence *s, bool sync)
         snprintf(text, sizeof(text), "%.1f %%", s->used_percent);
         scols_line_set_data(line, sync ? 4 : 3, text);
     }
-    snprintf(text, sizeof(text), "%s%s", s->raised ? "raised, " : "", sequence_verdict_name(s->verdict));
+    snprintf(text, sizeof(text), "%s%s", s->raised ? "raised, " : "",
+             sequence_verdict_name(s->verdict));
     scols_line_set_data(line, sync ? 5 : 4, text);
 }
 
@@ -69,7 +71,8 @@ static void print_result(const SequencesResult *r, bool sync)
     printf("\n");
 }
 
-static bool open_sides(const Conf *conf, const char *database, const Stop *stop, Pg *source, Pg *target, Err *err)
+static bool open_sides(const Conf *conf, const char *database, const Stop *stop, Pg *source,
+                       Pg *target, Err *err)
 {
     PgOptions options = {.application = "keybridge sequences", .database = database, .stop = stop};
 
@@ -77,8 +80,8 @@ static bool open_sides(const Conf *conf, const char *database, const Stop *stop,
            pg_open(target, conf->target, ERR_TARGET, &options, err);
 }
 
-static bool run_one(const Conf *conf, const char *database, bool sync, const Stop *stop, Buf *json, size_t *different,
-                    Err *err)
+static bool run_one(const Conf *conf, const char *database, bool sync, const Stop *stop, Buf *json,
+                    size_t *different, Err *err)
 {
     AUTO_PG source = {0}, target = {0};
     SequencesResult result;
@@ -132,13 +135,15 @@ const Command cmd_sequences = {
     .name = "sequences",
     .summary = "compare sequences and identity columns, or raise the target's",
     .operands = "check|sync",
-    .about = "check compares all sequences and identity columns of both sides and prints those that differ. The target may be ahead, "
-             "but never behind.\n"
-             "sync sets the target's to where the source's are, never back, and reads them again. Writes to the source must be "
-             "blocked by then, or what they take afterwards is missing.\n"
-             "Exit code 0: nothing is behind, missing or defined otherwise; 1: something is.",
+    .about =
+        "check compares all sequences and identity columns of both sides and prints those that differ. The target may be ahead, "
+        "but never behind.\n"
+        "sync sets the target's to where the source's are, never back, and reads them again. Writes to the source must be "
+        "blocked by then, or what they take afterwards is missing.\n"
+        "Exit code 0: nothing is behind, missing or defined otherwise; 1: something is.",
     .sections = "source target tls check",
-    .examples = "keybridge sequences check --source postgres://old/app --target postgres://new/app\n"
-                "keybridge sequences sync --json",
+    .examples =
+        "keybridge sequences check --source postgres://old/app --target postgres://new/app\n"
+        "keybridge sequences sync --json",
     .run = run,
 };

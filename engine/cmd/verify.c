@@ -28,20 +28,24 @@ static void on_progress(void *arg, const VerifyProgress *p)
     double percent = p->pages ? 100.0 * (double)p->pages_done / (double)p->pages : 0;
     char line[300];
 
-    snprintf(line, sizeof(line), "%s: %s, %zu of %zu tables, %.0f %%, %" PRIu64 " rows, %" PRIu64 " s", p->database,
-             phase_text(p->phase), p->tables_done, p->tables, percent, p->rows_done, p->elapsed_us / 1000000);
+    snprintf(line, sizeof(line),
+             "%s: %s, %zu of %zu tables, %.0f %%, %" PRIu64 " rows, %" PRIu64 " s", p->database,
+             phase_text(p->phase), p->tables_done, p->tables, percent, p->rows_done,
+             p->elapsed_us / 1000000);
     if (p->left_us)
-        snprintf(line + strlen(line), sizeof(line) - strlen(line), ", about %" PRIu64 " s left", p->left_us / 1000000 + 1);
+        snprintf(line + strlen(line), sizeof(line) - strlen(line), ", about %" PRIu64 " s left",
+                 p->left_us / 1000000 + 1);
     log_progress(line);
     if (!isatty(STDERR_FILENO) && mono_us() - *logged_us > 10000000) {
         *logged_us = mono_us();
         log_info("verifying", F_STR("database", p->database), F_STR("phase", phase_text(p->phase)),
-                 F_U64("tables_done", p->tables_done), F_U64("tables", p->tables), F_U64("rows", p->rows_done),
-                 F_U64("left_s", p->left_us / 1000000));
+                 F_U64("tables_done", p->tables_done), F_U64("tables", p->tables),
+                 F_U64("rows", p->rows_done), F_U64("left_s", p->left_us / 1000000));
     }
 }
 
-static void set_cell(struct libscols_line *line, size_t column, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static void set_cell(struct libscols_line *line, size_t column, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
 static void set_cell(struct libscols_line *line, size_t column, const char *fmt, ...)
 {
     char text[256];
@@ -86,7 +90,8 @@ static void print_tables(const VerifyResult *r)
 
 static void print_row(const VerifyRow *row)
 {
-    static const char *const kinds[] = {[ROW_MISSING] = "missing", [ROW_EXTRA] = "extra", [ROW_CHANGED] = "changed"};
+    static const char *const kinds[] = {
+        [ROW_MISSING] = "missing", [ROW_EXTRA] = "extra", [ROW_CHANGED] = "changed"};
 
     printf("  %-7s %s", kinds[row->kind], row->key);
     if (row->copies != 1)
@@ -109,7 +114,8 @@ static void print_differences(const VerifyResult *r)
             const char *least = t->at_least ? "at least " : "";
             uint64_t listed = 0;
 
-            printf("\n%s.%s: %s%" PRIu64 " missing on the target, %s%" PRIu64 " only there, %s%" PRIu64 " changed\n",
+            printf("\n%s.%s: %s%" PRIu64 " missing on the target, %s%" PRIu64
+                   " only there, %s%" PRIu64 " changed\n",
                    t->schema, t->name, least, t->missing, least, t->extra, least, t->changed);
             for (size_t k = 0; k < t->row_count; k++) {
                 print_row(&t->rows[k]);
@@ -128,9 +134,10 @@ static void print_drift(const VerifyResult *r)
     for (size_t i = 0; i < r->drift.count; i++) {
         const TableDrift *d = &r->drift.items[i];
 
-        printf("%s: %s%s%s%s%s%s%s%s%s\n", table_drift_name(d->kind), d->schema, *d->schema ? "." : "", d->table,
-               d->column ? "." : "", d->column ? d->column : "", d->source ? " source: " : "",
-               d->source ? d->source : "", d->target ? " target: " : "", d->target ? d->target : "");
+        printf("%s: %s%s%s%s%s%s%s%s%s\n", table_drift_name(d->kind), d->schema,
+               *d->schema ? "." : "", d->table, d->column ? "." : "", d->column ? d->column : "",
+               d->source ? " source: " : "", d->source ? d->source : "",
+               d->target ? " target: " : "", d->target ? d->target : "");
     }
 }
 
@@ -149,7 +156,8 @@ static void print_result(const VerifyResult *r)
     print_drift(r);
     print_differences(r);
     for (size_t i = 0; i < r->left_out_count; i++)
-        printf("left out: %s.%s (%s)\n", r->left_out[i].schema, r->left_out[i].name, r->left_out[i].why);
+        printf("left out: %s.%s (%s)\n", r->left_out[i].schema, r->left_out[i].name,
+               r->left_out[i].why);
     printf("%" PRIu64 " rows in %.1f s\n\n", r->rows, (double)r->total_us / 1e6);
 }
 
@@ -170,7 +178,8 @@ static void add_verdict(Verdict *all, const VerifyResult *r)
             all->unread = r->tables[i].error;
 }
 
-static bool verify_one(const Conf *conf, const char *database, const Stop *stop, Buf *json, Verdict *all, Err *err)
+static bool verify_one(const Conf *conf, const char *database, const Stop *stop, Buf *json,
+                       Verdict *all, Err *err)
 {
     VerifyResult result;
     uint64_t logged_us = mono_us();
@@ -191,7 +200,8 @@ static bool verify_one(const Conf *conf, const char *database, const Stop *stop,
 
     log_progress(NULL);
     if (!ok)
-        return database ? err_context(err, "verifying %s", database) : err_context(err, "verifying");
+        return database ? err_context(err, "verifying %s", database)
+                        : err_context(err, "verifying");
     add_verdict(all, &result);
     if (conf->json) {
         if (json->len)
@@ -233,8 +243,8 @@ static bool run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *
     for (size_t i = 0; ok && i < list.count; i++)
         ok = verify_one(conf, list.names[i], stop, &json, &all, err);
     if (ok && conf->json && buf_ok(&json, "the result", err))
-        printf("{\"equal\":%s,\"databases\":[%s]}\n", all.different || err_is_set(&all.unread) ? "false" : "true",
-               buf_str(&json));
+        printf("{\"equal\":%s,\"databases\":[%s]}\n",
+               all.different || err_is_set(&all.unread) ? "false" : "true", buf_str(&json));
     arena_fini(&arena);
     return ok && !err_is_set(err) && finish(&all, err);
 }
@@ -242,13 +252,15 @@ static bool run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *
 const Command cmd_verify = {
     .name = "verify",
     .summary = "compare all rows of both sides while writes flow",
-    .about = "Compares every row of every table, in both directions, at one exact position: a snapshot of the source tied to a position "
-             "in its log, and a snapshot of the target while the stream stands still there for a moment.\n"
-             "The servers compute the hashes, in chunks and in parallel; only what differs is looked at closer, and the rows that differ "
-             "are named by their keys. Without a running stream both sides are compared as they are.\n"
-             "Exit code 0: equal; 1: different; 4 or 5: the source or the target couldn't be read.",
+    .about =
+        "Compares every row of every table, in both directions, at one exact position: a snapshot of the source tied to a position "
+        "in its log, and a snapshot of the target while the stream stands still there for a moment.\n"
+        "The servers compute the hashes, in chunks and in parallel; only what differs is looked at closer, and the rows that differ "
+        "are named by their keys. Without a running stream both sides are compared as they are.\n"
+        "Exit code 0: equal; 1: different; 4 or 5: the source or the target couldn't be read.",
     .sections = "source target tls stream.slot check verify",
-    .examples = "keybridge verify --source postgres://old/app --target postgres://new/app --slot keybridge\n"
-                "keybridge verify --tables public.orders,public.customers --show-values --json",
+    .examples =
+        "keybridge verify --source postgres://old/app --target postgres://new/app --slot keybridge\n"
+        "keybridge verify --tables public.orders,public.customers --show-values --json",
     .run = run,
 };

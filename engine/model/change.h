@@ -21,7 +21,8 @@ struct Change {
     uint32_t xid;        /* the (sub)transaction in a streamed one, else 0 */
     const Relation *rel; /* insert, update, delete */
     /* rel->column_count values each, or NULL.
-     * old: the row before. UPDATE has it when the key changed (K) or identity is FULL (O); DELETE always. */
+     * old: the row before. UPDATE has it when the key changed (K) or identity is FULL (O); DELETE
+     * always. */
     const Value *old;
     const Value *new;
     bool old_is_key; /* only identity columns are known in old; the others are VALUE_ABSENT */

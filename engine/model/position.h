@@ -10,7 +10,8 @@
 #include "engine/base/span.h"
 
 /* One totally ordered place. PostgreSQL: file 0, at = LSN. Binlog: file = the number in the file's
- * name (numbers, because names don't sort: .999999 is before .1000000), at = the offset, 64 bits. */
+ * name (numbers, because names don't sort: .999999 is before .1000000), at = the offset, 64 bits.
+ */
 typedef struct Position {
     uint64_t file;
     uint64_t at;

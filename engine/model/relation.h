@@ -1,7 +1,8 @@
 /* relation.h - a table as the source's stream describes it.
  *
- * Immutable once handed out, owned by the decoder, alive until the decoder is freed. A changed table is a
- * new Relation with a new serial; changes keep pointing at the one that they were decoded with.
+ * Immutable once handed out, owned by the decoder, alive until the decoder is freed. A changed
+ * table is a new Relation with a new serial; changes keep pointing at the one that they were
+ * decoded with.
  */
 #ifndef RELATION_H
 #define RELATION_H

@@ -14,7 +14,8 @@
 typedef struct ChangeReader ChangeReader;
 typedef struct ChangeReaderOps {
     bool (*rewind)(ChangeReader *self, Err *err);
-    /* The next change, in `arena`, valid until the caller resets that; *change NULL: end. Relations stay alive until free. */
+    /* The next change, in `arena`, valid until the caller resets that; *change NULL: end. Relations
+     * stay alive until free. */
     bool (*next)(ChangeReader *self, Arena *arena, Change **change, Err *err);
     void (*free)(ChangeReader *self);
 } ChangeReaderOps;
@@ -26,10 +27,11 @@ typedef struct Txn Txn;
 struct Txn {
     Txn *next;
     uint32_t xid;
-    Position commit;     /* start of its commit record: identifies it, strictly increasing in a stream */
-    Position end;        /* behind it: what is confirmed, and where a restart begins */
+    Position
+        commit;   /* start of its commit record: identifies it, strictly increasing in a stream */
+    Position end; /* behind it: what is confirmed, and where a restart begins */
     int64_t commit_time_us; /* source's clock, microseconds since 1970 */
-    Change *first;       /* NULL when in `big`, or empty */
+    Change *first;          /* NULL when in `big`, or empty */
     Change *last;
     size_t change_count;
     ChangeReader *big; /* owned; set: the changes are there and not in the list */
@@ -41,8 +43,9 @@ typedef struct Batch {
     Txn *last;
     size_t txn_count;
     size_t change_count;
-    /* Set on a batch that is formed again after a crash between the lanes' commits: it must hold exactly the
-     * transactions it held then, and be routed over as many lanes. 0: the router decides. */
+    /* Set on a batch that is formed again after a crash between the lanes' commits: it must hold
+     * exactly the transactions it held then, and be routed over as many lanes. 0: the router
+     * decides. */
     unsigned lanes_before;
     uint64_t read_us; /* mono_us of the last commit's arrival, for latency */
 } Batch;

@@ -5,10 +5,10 @@
 #include "engine/base/span.h"
 
 typedef enum ValueKind {
-    VALUE_ABSENT,    /* the message doesn't say: not part of the old row's identity, or of the image */
-    VALUE_NULL,      /* SQL NULL */
-    VALUE_TEXT,      /* the type's text output, no NUL behind */
-    VALUE_BINARY,    /* the type's send output */
+    VALUE_ABSENT, /* the message doesn't say: not part of the old row's identity, or of the image */
+    VALUE_NULL,   /* SQL NULL */
+    VALUE_TEXT,   /* the type's text output, no NUL behind */
+    VALUE_BINARY, /* the type's send output */
     VALUE_UNCHANGED, /* a TOASTed value that the update left alone; the source didn't send it */
 } ValueKind;
 

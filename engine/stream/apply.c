@@ -17,7 +17,8 @@ struct KnownTable {
     UT_hash_handle hh;
 };
 
-/* --- tables ------------------------------------------------------------------------------------- */
+/* --- tables -------------------------------------------------------------------------------------
+ */
 
 static bool find_table(void *self, const Relation *rel, Table **table, Err *err)
 {
@@ -72,7 +73,8 @@ static void free_tables(Apply *apply)
     }
 }
 
-/* --- the router thread -------------------------------------------------------------------------- */
+/* --- the router thread --------------------------------------------------------------------------
+ */
 
 void apply_fail(Apply *apply, const Err *err)
 {
@@ -87,7 +89,8 @@ void apply_fail(Apply *apply, const Err *err)
     stop_request(&apply->closing);
 }
 
-/* A batch that some lanes have already must come out of the router exactly as it did before the crash. */
+/* A batch that some lanes have already must come out of the router exactly as it did before the
+ * crash. */
 static bool check_partial(Apply *apply, const Plan *plan, Err *err)
 {
     const Batch *batch = plan->batch;
@@ -97,11 +100,16 @@ static bool check_partial(Apply *apply, const Plan *plan, Err *err)
     if (batch->lanes_before != apply->progress.lanes ||
         position_compare(batch->first->commit, apply->progress.first) != 0 ||
         position_compare(batch->last->commit, apply->progress.last) != 0)
-        return err_fail(err, ERR_BUG, "the batch that is on the target in part was not formed again");
-    if (plan->form != PLAN_PARTS || plan->lanes != apply->progress.lanes || plan->fingerprint != apply->partial_print) {
-        err_fail(err, ERR_FAITHFUL,
-                 "a batch is on the target in part, and its tables were altered since, so that the rest can't be told apart");
-        return err_hint(err, "undo the change of keys, unique indexes or triggers on the target and start again, or make a new copy");
+        return err_fail(err, ERR_BUG,
+                        "the batch that is on the target in part was not formed again");
+    if (plan->form != PLAN_PARTS || plan->lanes != apply->progress.lanes ||
+        plan->fingerprint != apply->partial_print) {
+        err_fail(
+            err, ERR_FAITHFUL,
+            "a batch is on the target in part, and its tables were altered since, so that the rest can't be told apart");
+        return err_hint(
+            err,
+            "undo the change of keys, unique indexes or triggers on the target and start again, or make a new copy");
     }
     apply->progress.partial = false;
     return true;
@@ -110,7 +118,8 @@ static bool check_partial(Apply *apply, const Plan *plan, Err *err)
 static void publish(Apply *apply, Plan *plan)
 {
     pthread_mutex_lock(&apply->lock);
-    /* Even when everything ends: the lanes finish what they have, and a batch cut in two shares its memory. */
+    /* Even when everything ends: the lanes finish what they have, and a batch cut in two shares its
+     * memory. */
     while (apply->plan)
         pthread_cond_wait(&apply->idle, &apply->lock);
     if (apply->quit) {
@@ -152,7 +161,8 @@ static bool route_part(Apply *apply, Batch *batch)
     return false;
 }
 
-/* A verification may want the target as it is between two transactions of the batch: then it goes in two parts. */
+/* A verification may want the target as it is between two transactions of the batch: then it goes
+ * in two parts. */
 static bool route_one(Apply *apply, Batch *batch)
 {
     Batch *rest = NULL;
@@ -202,7 +212,8 @@ static void *router_main(void *arg)
     return NULL;
 }
 
-/* --- opening and closing ------------------------------------------------------------------------ */
+/* --- opening and closing ------------------------------------------------------------------------
+ */
 
 static char *copied(const char *text)
 {
@@ -237,7 +248,8 @@ static Apply *apply_new(const ApplyConf *conf, Err *err)
     return apply;
 }
 
-static Applier *open_applier(Apply *apply, const Stop *connecting, unsigned lane, bool control, Err *err)
+static Applier *open_applier(Apply *apply, const Stop *connecting, unsigned lane, bool control,
+                             Err *err)
 {
     ApplierConf conf = {
         .dsn = apply->conf.target_dsn,
@@ -252,7 +264,8 @@ static Applier *open_applier(Apply *apply, const Stop *connecting, unsigned lane
     return pg_applier_open(&conf, err);
 }
 
-/* The row with the greatest position names the newest batch; it is complete when all its lanes have it. */
+/* The row with the greatest position names the newest batch; it is complete when all its lanes have
+ * it. */
 static const Progress *newest(const Progress *rows, size_t count)
 {
     const Progress *best = NULL;
@@ -278,8 +291,12 @@ static void take_progress(Apply *apply, const Progress *rows, size_t count)
 
     if (!batch)
         return;
-    *p = (ApplyProgress){.any = true, .applied = batch->last, .applied_end = batch->end, .first = batch->first,
-                         .last = batch->last, .lanes = batch->lanes};
+    *p = (ApplyProgress){.any = true,
+                         .applied = batch->last,
+                         .applied_end = batch->end,
+                         .first = batch->first,
+                         .last = batch->last,
+                         .lanes = batch->lanes};
     for (unsigned lane = 0; lane < batch->lanes; lane++)
         p->partial |= !has_batch(rows, count, lane, batch);
     if (p->partial) {
@@ -322,7 +339,8 @@ static bool open_control(Apply *apply, const Stop *stop, Err *err)
         if (!lane)
             continue;
         lane->last = rows[i].last;
-        lane->has_it = apply->progress.partial && position_compare(rows[i].last, apply->progress.last) == 0;
+        lane->has_it =
+            apply->progress.partial && position_compare(rows[i].last, apply->progress.last) == 0;
     }
     return true;
 }
@@ -341,7 +359,8 @@ static bool open_lanes(Apply *apply, const Stop *stop, Err *err)
     return true;
 }
 
-static bool start_thread(pthread_t *thread, bool *running, void *(*main)(void *), void *arg, Err *err)
+static bool start_thread(pthread_t *thread, bool *running, void *(*main)(void *), void *arg,
+                         Err *err)
 {
     int failed = pthread_create(thread, NULL, main, arg);
 
@@ -354,7 +373,8 @@ static bool start_thread(pthread_t *thread, bool *running, void *(*main)(void *)
 static bool start_threads(Apply *apply, Err *err)
 {
     for (unsigned i = 0; i < apply->lane_count; i++)
-        if (!start_thread(&apply->lanes[i].thread, &apply->lanes[i].running, lane_main, &apply->lanes[i], err))
+        if (!start_thread(&apply->lanes[i].thread, &apply->lanes[i].running, lane_main,
+                          &apply->lanes[i], err))
             return false;
     return start_thread(&apply->watcher, &apply->watcher_running, watch_main, apply, err) &&
            start_thread(&apply->router, &apply->router_running, router_main, apply, err);
@@ -362,7 +382,8 @@ static bool start_threads(Apply *apply, Err *err)
 
 static bool open_pause(Apply *apply, Err *err)
 {
-    apply->pause = pause_open(apply->conf.target_dsn, apply->conf.stream, apply->progress.partial, err);
+    apply->pause =
+        pause_open(apply->conf.target_dsn, apply->conf.stream, apply->progress.partial, err);
     return apply->pause != NULL;
 }
 
@@ -372,7 +393,8 @@ Apply *apply_open(const ApplyConf *conf, const Stop *stop, Err *err)
 
     if (!apply)
         return NULL;
-    if (open_control(apply, stop, err) && open_lanes(apply, stop, err) && open_pause(apply, err) && start_threads(apply, err))
+    if (open_control(apply, stop, err) && open_lanes(apply, stop, err) && open_pause(apply, err) &&
+        start_threads(apply, err))
         return apply;
     apply_close(apply);
     return NULL;
@@ -429,7 +451,8 @@ void apply_close(Apply *apply)
     free(apply);
 }
 
-/* --- asking ------------------------------------------------------------------------------------- */
+/* --- asking -------------------------------------------------------------------------------------
+ */
 
 bool apply_set_start(Apply *apply, Position start, Err *err)
 {

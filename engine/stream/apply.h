@@ -2,7 +2,8 @@
  *
  * The reading half pushes batches, in commit order; this half applies each completely before it
  * commits the next, with its progress in the same target transactions (DESIGN section 3.3 to 3.7).
- * It owns its threads and target connections. When it fails it closes the queue; ask apply_error then.
+ * It owns its threads and target connections. When it fails it closes the queue; ask apply_error
+ * then.
  */
 #ifndef APPLY_H
 #define APPLY_H
@@ -15,32 +16,36 @@ typedef struct Apply Apply;
 
 typedef struct ApplyConf {
     const char *target_dsn; /* secret: never logged */
-    const char *stream;     /* the name under which progress is kept on the target, usually the slot's */
-    unsigned lanes;         /* connections that write */
-    bool text_only;         /* the source sends text values (types differ on the two sides) */
-    size_t queue_batches;   /* batches that may wait */
-    bool skip_failed;       /* operator's choice: a transaction that can't be applied goes to keybridge.dead_letter */
+    const char
+        *stream;    /* the name under which progress is kept on the target, usually the slot's */
+    unsigned lanes; /* connections that write */
+    bool text_only; /* the source sends text values (types differ on the two sides) */
+    size_t queue_batches; /* batches that may wait */
+    bool skip_failed;     /* operator's choice: a transaction that can't be applied goes to
+                             keybridge.dead_letter */
 } ApplyConf;
 
 /* What the target holds already, read before anything is streamed. */
 typedef struct ApplyProgress {
-    Position start;        /* what apply_set_start recorded, in this run or an earlier one; NONE: nothing yet */
-    bool any;              /* false: this stream never applied anything here */
-    Position applied;      /* commit of the last transaction in the last complete batch */
-    Position applied_end;  /* its end: where to restart, and what may be confirmed */
-    bool partial;          /* a batch is there in some lanes only and must be formed again: */
-    Position first;        /* commit of its first transaction */
-    Position last;         /* commit of its last */
-    unsigned lanes;        /* over which it was routed */
+    Position
+        start; /* what apply_set_start recorded, in this run or an earlier one; NONE: nothing yet */
+    bool any;  /* false: this stream never applied anything here */
+    Position applied;     /* commit of the last transaction in the last complete batch */
+    Position applied_end; /* its end: where to restart, and what may be confirmed */
+    bool partial;         /* a batch is there in some lanes only and must be formed again: */
+    Position first;       /* commit of its first transaction */
+    Position last;        /* commit of its last */
+    unsigned lanes;       /* over which it was routed */
 } ApplyProgress;
 
-/* Creates schema keybridge and its tables when missing, takes the advisory lock of this stream (another process that
- * has it: ERR_STATE), pins the session settings, reads progress, starts the threads. */
+/* Creates schema keybridge and its tables when missing, takes the advisory lock of this stream
+ * (another process that has it: ERR_STATE), pins the session settings, reads progress, starts the
+ * threads. */
 MUST_USE Apply *apply_open(const ApplyConf *conf, const Stop *stop, Err *err);
 void apply_close(Apply *apply); /* stops, joins, frees; what was not committed is rolled back */
 
-/* Records the position the stream starts from, when nothing is recorded yet (so that a restart can't start elsewhere).
- * A recorded start that differs is ERR_STATE. */
+/* Records the position the stream starts from, when nothing is recorded yet (so that a restart
+ * can't start elsewhere). A recorded start that differs is ERR_STATE. */
 MUST_USE bool apply_set_start(Apply *apply, Position start, Err *err);
 
 ApplyProgress apply_progress(const Apply *apply);
@@ -48,7 +53,8 @@ ApplyProgress apply_progress(const Apply *apply);
 Queue *apply_queue(Apply *apply);
 /* True when nothing is queued or being applied: a small batch would go straight through. */
 bool apply_is_idle(const Apply *apply);
-/* Ends of the last transaction committed on the target, and of the last one known to be flushed there. Any thread. */
+/* Ends of the last transaction committed on the target, and of the last one known to be flushed
+ * there. Any thread. */
 Position apply_committed_end(const Apply *apply);
 Position apply_durable_end(const Apply *apply);
 /* Why it failed; kind ERR_NONE while it works. */
@@ -56,9 +62,9 @@ void apply_error(Apply *apply, Err *err);
 
 typedef struct ApplyCounters {
     uint64_t batches, transactions, changes, rows_written; /* since apply_open */
-    uint64_t replays;                                      /* batches that went through the exact-order fallback */
-    uint64_t skipped;                                      /* transactions in the dead-letter table */
-    int64_t last_commit_time_us;                           /* source's clock, of the last committed transaction; 0 none */
+    uint64_t replays;            /* batches that went through the exact-order fallback */
+    uint64_t skipped;            /* transactions in the dead-letter table */
+    int64_t last_commit_time_us; /* source's clock, of the last committed transaction; 0 none */
 } ApplyCounters;
 ApplyCounters apply_counters(const Apply *apply);
 

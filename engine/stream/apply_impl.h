@@ -1,10 +1,11 @@
 /* apply_impl.h - what the parts of the writing half share.
  *
- * Threads: the router (forms plans), the lanes (write them, one connection each), the watcher (asks the target what is
- * flushed). One plan is with the lanes while the router prepares the next one.
+ * Threads: the router (forms plans), the lanes (write them, one connection each), the watcher (asks
+ * the target what is flushed). One plan is with the lanes while the router prepares the next one.
  *
  *   router   pop ─ route, compact ─ wait until the lanes are free ─ publish
- *   lane     execute its part ─ wait for the others ─ commit (or roll back) ─ the last one to leave finishes the plan
+ *   lane     execute its part ─ wait for the others ─ commit (or roll back) ─ the last one to leave
+ * finishes the plan
  */
 #ifndef APPLY_IMPL_H
 #define APPLY_IMPL_H
@@ -21,9 +22,9 @@ typedef struct Lane {
     pthread_t thread;
     bool running;
     Applier *applier;
-    Position last;       /* what its progress row on the target says; NONE: no row */
-    bool has_it;         /* the batch that is formed again: this lane committed it before the crash */
-    uint64_t seen;       /* generation of the last plan it took part in */
+    Position last; /* what its progress row on the target says; NONE: no row */
+    bool has_it;   /* the batch that is formed again: this lane committed it before the crash */
+    uint64_t seen; /* generation of the last plan it took part in */
 } Lane;
 
 typedef struct KnownTable KnownTable;
@@ -34,20 +35,20 @@ struct Apply {
     Queue *queue;
     bool synchronous; /* the target can't say what it has flushed: commits wait */
 
-    pthread_mutex_t lock; /* for everything up to the next line */
-    pthread_cond_t work;  /* for lanes: a plan, an end */
-    pthread_cond_t idle;  /* for the router: the lanes are free */
+    pthread_mutex_t lock;  /* for everything up to the next line */
+    pthread_cond_t work;   /* for lanes: a plan, an end */
+    pthread_cond_t idle;   /* for the router: the lanes are free */
     pthread_cond_t agreed; /* for lanes: all have arrived, or it is their turn */
-    Plan *plan;           /* with the lanes */
+    Plan *plan;            /* with the lanes */
     uint64_t generation;
     unsigned arrived, left, commits;
-    bool any_failed;      /* before the commits */
-    bool tie_broken;      /* by us: a lane waited for another one's lock */
+    bool any_failed;          /* before the commits */
+    bool tie_broken;          /* by us: a lane waited for another one's lock */
     uint64_t executing_since; /* mono_ms */
-    Err failure;          /* of the plan: the first one */
+    Err failure;              /* of the plan: the first one */
     bool commit_failed;
     bool router_busy;
-    bool quit;            /* closed, or failed */
+    bool quit; /* closed, or failed */
     Err error;
     Position committed, committed_end, durable_end;
     ApplyCounters counters;
@@ -60,7 +61,7 @@ struct Apply {
 
     ApplyProgress progress;    /* partial is the router's: false once the batch was formed again */
     ApplyProgress opened_with; /* as read; never changes */
-    uint64_t partial_print; /* fingerprint of the batch that must be formed again */
+    uint64_t partial_print;    /* fingerprint of the batch that must be formed again */
 
     Pause *pause; /* verifications stop us there */
 

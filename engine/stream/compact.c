@@ -53,7 +53,8 @@ static bool key_equal(const Table *table, const Value *a, const Value *b)
     return true;
 }
 
-/* Up to eight first bytes: integers in binary of one width sort by value then, and texts by their start. */
+/* Up to eight first bytes: integers in binary of one width sort by value then, and texts by their
+ * start. */
 static uint64_t key_order(const Table *table, const Value *key)
 {
     uint64_t order = 0;
@@ -118,7 +119,8 @@ static Row *find_or_add(Compact *c, const Value *key, uint64_t hash, bool *found
     return row;
 }
 
-/* An update says "unchanged" for TOASTed values that it left alone: what was known before stays known. */
+/* An update says "unchanged" for TOASTed values that it left alone: what was known before stays
+ * known. */
 static void merge(Compact *c, Row *row, const Value *new)
 {
     unsigned count = c->rows.table->rel->column_count;
@@ -202,8 +204,8 @@ void compact_add(Compact *c, const Change *change, const Txn *txn, uint64_t hash
 void compact_step(Compact *c, const Change *change, const Txn *txn)
 {
     if (c->rows.step_count == c->step_room)
-        c->rows.steps =
-            grown(c->arena, c->rows.steps, c->rows.step_count, &c->step_room, sizeof(*c->rows.steps));
+        c->rows.steps = grown(c->arena, c->rows.steps, c->rows.step_count, &c->step_room,
+                              sizeof(*c->rows.steps));
     c->rows.steps[c->rows.step_count++] = (Step){change, txn};
 }
 

@@ -1,9 +1,9 @@
 /* compact.h - what a run of changes does to one table in the end: one net effect per row.
  *
- * Changes are added in commit order and must not contain key updates or tables without a key (those are
- * added as steps, in order). Contradictions (a row inserted twice, an update of a row that was deleted) make
- * it `confused`: only the exact replay can say what is wrong then. Memory comes from one arena, which also
- * must keep the changes' values alive.
+ * Changes are added in commit order and must not contain key updates or tables without a key (those
+ * are added as steps, in order). Contradictions (a row inserted twice, an update of a row that was
+ * deleted) make it `confused`: only the exact replay can say what is wrong then. Memory comes from
+ * one arena, which also must keep the changes' values alive.
  */
 #ifndef COMPACT_H
 #define COMPACT_H
@@ -15,14 +15,15 @@ typedef struct Compact {
     Arena *arena;
     Row **all; /* in order of first appearance */
     size_t count, room;
-    uint32_t *slots; /* open addressing: index into all, plus one */
+    uint32_t *slots;   /* open addressing: index into all, plus one */
     size_t slot_count; /* a power of two */
     size_t step_room;
     bool confused;
 } Compact;
 
 void compact_init(Compact *c, Table *table, Arena *arena, size_t expected);
-/* The hash of the key's values: routing and compaction both use it. False: a key column isn't known. */
+/* The hash of the key's values: routing and compaction both use it. False: a key column isn't
+ * known. */
 bool key_hash(const Table *table, const Value *key, uint64_t *hash);
 /* True when an update's key differs before and after. */
 bool key_is_moved(const Table *table, const Change *change);

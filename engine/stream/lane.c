@@ -1,22 +1,26 @@
-/* Lanes: each writes its part of a plan, all commit or none, and whatever can't be written set-wise is replayed exactly.
+/* Lanes: each writes its part of a plan, all commit or none, and whatever can't be written set-wise
+ * is replayed exactly.
  *
- * The invariant that a restart relies on: a lane commits batch n only after every lane's commit of batch n-1 has
- * returned. Commits are asynchronous, but a crash of the target loses a suffix of its log: what a commit of n survived,
- * all commits of n-1 survived too. So at most the newest surviving batch is there in part, and the lanes' progress
- * rows, which are written in the same transactions, say in which lanes.
+ * The invariant that a restart relies on: a lane commits batch n only after every lane's commit of
+ * batch n-1 has returned. Commits are asynchronous, but a crash of the target loses a suffix of its
+ * log: what a commit of n survived, all commits of n-1 survived too. So at most the newest
+ * surviving batch is there in part, and the lanes' progress rows, which are written in the same
+ * transactions, say in which lanes.
  */
 #include "engine/base/crash.h"
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
 #include "engine/stream/apply_impl.h"
 
-#define CHUNK_CHANGES 20000
-#define CHUNK_BYTES MIB(8)
+#define CHUNK_CHANGES    20000
+#define CHUNK_BYTES      MIB(8)
 #define CAUTIOUS_BATCHES 50
 
-/* --- progress ---------------------------------------------------------------------------------- */
+/* --- progress ----------------------------------------------------------------------------------
+ */
 
-static Progress progress_of(const Apply *apply, const Lane *lane, const Txn *first, const Txn *last, const Plan *plan)
+static Progress progress_of(const Apply *apply, const Lane *lane, const Txn *first, const Txn *last,
+                            const Plan *plan)
 {
     return (Progress){
         .lane = lane->index,
@@ -44,7 +48,8 @@ static void note_committed(Apply *apply, const Txn *last, size_t txns, size_t ch
     pthread_mutex_unlock(&apply->lock);
 }
 
-/* --- a serial plan: one lane, in order ---------------------------------------------------------- */
+/* --- a serial plan: one lane, in order ----------------------------------------------------------
+ */
 
 typedef struct Walk {
     Lane *lane;
@@ -103,7 +108,8 @@ static bool truncate_tables(Lane *lane, const Change *change, const Txn *txn, Er
     for (uint32_t i = 0; ok && i < change->truncated_count; i++)
         ok = source->table(source->self, change->truncated[i], &tables[i], err);
     if (ok && change->truncated_count)
-        ok = lane->applier->ops->truncate(lane->applier, tables, change->truncated_count, change, txn, err);
+        ok = lane->applier->ops->truncate(lane->applier, tables, change->truncated_count, change,
+                                          txn, err);
     free(tables);
     return ok;
 }
@@ -149,7 +155,8 @@ static bool walk_batch(Walk *w, const Batch *batch, Err *err)
         if (txn->big && !walk_big(w, txn->big, err))
             return false;
         for (const Change *change = txn->first; change; change = change->next)
-            if (!walk_change(w, change, err) || (w->gathered >= CHUNK_CHANGES && !walk_flush(w, true, err)))
+            if (!walk_change(w, change, err) ||
+                (w->gathered >= CHUNK_CHANGES && !walk_flush(w, true, err)))
                 return false;
     }
     return walk_flush(w, true, err);
@@ -175,7 +182,8 @@ static bool write_serial(Lane *lane, const Plan *plan, Err *err)
     return walk_batch(&walk, plan->batch, err);
 }
 
-/* --- executing ---------------------------------------------------------------------------------- */
+/* --- executing ----------------------------------------------------------------------------------
+ */
 
 static bool write_part(Lane *lane, const Plan *plan, Err *err)
 {
@@ -203,7 +211,8 @@ static bool lane_execute(Lane *lane, const Plan *plan, Err *err)
     return ops->progress(lane->applier, &progress, err) && ops->settle(lane->applier, err);
 }
 
-/* --- the exact replay --------------------------------------------------------------------------- */
+/* --- the exact replay ---------------------------------------------------------------------------
+ */
 
 static void put_changes_json(Buf *out, const Txn *txn)
 {
@@ -357,8 +366,8 @@ static bool bury(Lane *lane, const Plan *plan, const Txn *txn, const Err *why, E
     pthread_mutex_lock(&lane->apply->lock);
     lane->apply->counters.skipped++;
     pthread_mutex_unlock(&lane->apply->lock);
-    log_warn("transaction skipped, see keybridge.dead_letter", F_U64("xid", txn->xid), F_LSN("commit", txn->commit.at),
-             F_STR("why", why->text));
+    log_warn("transaction skipped, see keybridge.dead_letter", F_U64("xid", txn->xid),
+             F_LSN("commit", txn->commit.at), F_STR("why", why->text));
     return true;
 }
 
@@ -370,10 +379,12 @@ static bool exact_txn(Lane *lane, const Plan *plan, const Txn *txn, Err *err)
     size_t count = 0;
 
     if (ops->begin(lane->applier, &why) && exact_rows(lane, txn, &count, &why) &&
-        (!plan->deferrable || ops->check_deferred(lane->applier, &why)) && ops->settle(lane->applier, &why))
+        (!plan->deferrable || ops->check_deferred(lane->applier, &why)) &&
+        ops->settle(lane->applier, &why))
         return exact_end(lane, plan, txn, count, err);
     *err = why;
-    err_context(err, "transaction %u committed at %s", txn->xid, position_text(txn->commit, commit));
+    err_context(err, "transaction %u committed at %s", txn->xid,
+                position_text(txn->commit, commit));
     if (err->transient || err->kind != ERR_FAITHFUL)
         return false;
     why = *err;
@@ -386,19 +397,22 @@ static bool exact_txn(Lane *lane, const Plan *plan, const Txn *txn, Err *err)
     return false;
 }
 
-/* Other lanes have this batch: the ones that don't write their part in one transaction each, row by row. */
+/* Other lanes have this batch: the ones that don't write their part in one transaction each, row by
+ * row. */
 static bool replay_missing(Lane *lane, Plan *plan, Err *err)
 {
     Apply *apply = lane->apply;
     const ApplierOps *ops = lane->applier->ops;
 
     for (unsigned i = 0; i < plan->lanes; i++) {
-        Progress progress = progress_of(apply, &apply->lanes[i], plan->batch->first, plan->batch->last, plan);
+        Progress progress =
+            progress_of(apply, &apply->lanes[i], plan->batch->first, plan->batch->last, plan);
         TableRows *rows;
 
         if (apply->lanes[i].has_it)
             continue;
-        if (!plan_steps(plan, i, &apply->table_source, &rows, err) || !ops->begin(lane->applier, err))
+        if (!plan_steps(plan, i, &apply->table_source, &rows, err) ||
+            !ops->begin(lane->applier, err))
             return false;
         for (; rows; rows = rows->next)
             if (!ops->write(lane->applier, rows, err))
@@ -439,7 +453,8 @@ static bool replay(Lane *lane, Plan *plan, Err *err)
     return true;
 }
 
-/* --- together ----------------------------------------------------------------------------------- */
+/* --- together -----------------------------------------------------------------------------------
+ */
 
 /* A published plan is taken even while everything ends: the other lanes wait for this one. */
 static Plan *plan_for(Lane *lane)
@@ -485,7 +500,8 @@ static bool lanes_agree(Lane *lane, const Plan *plan, bool ok, const Err *err)
 }
 
 #ifdef KB_TEST_HOOKS
-/* So that a test can end the process between two lanes' commits, they come one after the other when it asks. */
+/* So that a test can end the process between two lanes' commits, they come one after the other when
+ * it asks. */
 static void take_turns(Lane *lane)
 {
     Apply *apply = lane->apply;
@@ -559,20 +575,22 @@ static bool is_replayable(Apply *apply, const Err *err)
     pthread_mutex_lock(&apply->lock);
     tie_broken = apply->tie_broken;
     pthread_mutex_unlock(&apply->lock);
-    if (apply->commit_failed || err->kind == ERR_STOPPED || err->kind == ERR_SYSTEM || err->kind == ERR_BUG)
+    if (apply->commit_failed || err->kind == ERR_STOPPED || err->kind == ERR_SYSTEM ||
+        err->kind == ERR_BUG)
         return false;
     if (stop_requested(&apply->closing))
         return false;
     return !err->transient || tie_broken;
 }
 
-/* Unique values that move between rows will do so again: such tables are written in order for a while. What failed for
- * their definition may have been altered. */
+/* Unique values that move between rows will do so again: such tables are written in order for a
+ * while. What failed for their definition may have been altered. */
 static void learn(Apply *apply, const Plan *plan, const Err *err)
 {
     bool unique = strcmp(err->code, "23505") == 0 || strcmp(err->code, "23P01") == 0;
 
-    if (!unique && strncmp(err->code, "23", 2) != 0 && strcmp(err->code, "row-count") != 0 && plan->form != PLAN_EXACT)
+    if (!unique && strncmp(err->code, "23", 2) != 0 && strcmp(err->code, "row-count") != 0 &&
+        plan->form != PLAN_EXACT)
         apply_forget_tables(apply);
     if (!unique || plan->form != PLAN_PARTS)
         return;
@@ -582,7 +600,8 @@ static void learn(Apply *apply, const Plan *plan, const Err *err)
                 atomic_store(&rows->table->cautious, CAUTIOUS_BATCHES);
 }
 
-/* All lanes have left and none touches the plan or its connection until the router publishes the next one. */
+/* All lanes have left and none touches the plan or its connection until the router publishes the
+ * next one. */
 static void finish_plan(Lane *lane, Plan *plan)
 {
     Apply *apply = lane->apply;
@@ -595,7 +614,8 @@ static void finish_plan(Lane *lane, Plan *plan)
             apply->lanes[i].has_it = false;
         note_committed(apply, plan->batch->last, plan->batch->txn_count, plan->batch->change_count);
     } else if (is_replayable(apply, &err)) {
-        log_debug("batch is replayed in exact order", F_STR("why", err.text), F_STR("code", err.code));
+        log_debug("batch is replayed in exact order", F_STR("why", err.text),
+                  F_STR("code", err.code));
         learn(apply, plan, &err);
         err_clear(&err);
         ok = replay(lane, plan, &err);

@@ -10,10 +10,10 @@
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
 
-/* When the target doesn't answer we can't know whether the lease was renewed. Verify trusts a row for half the lease
- * only, by the server's clock; we wait longer than the lease, by ours. */
+/* When the target doesn't answer we can't know whether the lease was renewed. Verify trusts a row
+ * for half the lease only, by the server's clock; we wait longer than the lease, by ours. */
 #define LAPSE_US ((uint64_t)(PAUSE_LEASE_S + 5) * 1000000)
-#define LOOK_MS 1000
+#define LOOK_MS  1000
 
 typedef enum State { STATE_OFF, STATE_HOLD, STATE_LIMIT } State;
 
@@ -28,13 +28,13 @@ struct Pause {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     State state;
-    Position limit;      /* STATE_LIMIT: what commits at or behind it waits */
-    Position entered;    /* commit of the last transaction admitted */
-    Position done;       /* of the last one committed on the target */
-    Position waiting;    /* of the one that waits; NONE: none does */
-    bool partial;        /* the target is between two states until the next pause_committed */
-    uint64_t fresh_us;   /* when the row was last seen with a valid lease */
-    int wake;            /* thread: look again */
+    Position limit;    /* STATE_LIMIT: what commits at or behind it waits */
+    Position entered;  /* commit of the last transaction admitted */
+    Position done;     /* of the last one committed on the target */
+    Position waiting;  /* of the one that waits; NONE: none does */
+    bool partial;      /* the target is between two states until the next pause_committed */
+    uint64_t fresh_us; /* when the row was last seen with a valid lease */
+    int wake;          /* thread: look again */
 };
 
 static Position position_of_text(const char *text)
@@ -72,33 +72,36 @@ static const char *state_reached(Pause *pause, Position *applied)
     *applied = pause->done;
     if (pause->state == STATE_HOLD && is_idle(pause))
         reached = "held";
-    else if (pause->state == STATE_LIMIT && is_idle(pause) && position_compare(pause->waiting, pause->limit) >= 0)
+    else if (pause->state == STATE_LIMIT && is_idle(pause) &&
+             position_compare(pause->waiting, pause->limit) >= 0)
         reached = "reached";
     pthread_mutex_unlock(&pause->lock);
     return reached;
 }
 
-static bool report(Pause *pause, const char *request, const char *at, const char *state, Position applied, Err *err)
+static bool report(Pause *pause, const char *request, const char *at, const char *state,
+                   Position applied, Err *err)
 {
     char text[POSITION_TEXT];
     AUTO_RESULT res = NULL;
 
     position_text(applied, text);
     /* at is compared too: what was reached for an older wish must not pass for the newer one. */
-    res = pg_rows(&pause->pg, err,
-                  "update keybridge.pause set state = $4, applied = $5"
-                  " where stream = $1 and request = $2 and at is not distinct from $3 and state <> $4",
-                  pause->stream, request, at, state, text);
+    res = pg_rows(
+        &pause->pg, err,
+        "update keybridge.pause set state = $4, applied = $5"
+        " where stream = $1 and request = $2 and at is not distinct from $3 and state <> $4",
+        pause->stream, request, at, state, text);
     return res != NULL;
 }
 
 static bool look(Pause *pause, Err *err)
 {
-    AUTO_RESULT res =
-        pg_rows(&pause->pg, err,
-                "select request, at, state, renewed_at > clock_timestamp() - make_interval(secs => $2::text::int)"
-                " from keybridge.pause where stream = $1",
-                pause->stream, PAUSE_LEASE_TEXT);
+    AUTO_RESULT res = pg_rows(
+        &pause->pg, err,
+        "select request, at, state, renewed_at > clock_timestamp() - make_interval(secs => $2::text::int)"
+        " from keybridge.pause where stream = $1",
+        pause->stream, PAUSE_LEASE_TEXT);
     const char *at, *state;
     Position applied;
 
@@ -111,7 +114,8 @@ static bool look(Pause *pause, Err *err)
     at = PQgetisnull(res, 0, 1) ? NULL : PQgetvalue(res, 0, 1);
     if (PQgetvalue(res, 0, 3)[0] != 't') {
         if (pause_is_on(pause))
-            log_warn("a verification went away without ending its pause", F_STR("stream", pause->stream));
+            log_warn("a verification went away without ending its pause",
+                     F_STR("stream", pause->stream));
         set_state(pause, STATE_OFF, POSITION_NONE);
         return strcmp(PQgetvalue(res, 0, 2), "lapsed") == 0 ||
                report(pause, PQgetvalue(res, 0, 0), at, "lapsed", POSITION_NONE, err);
@@ -140,7 +144,8 @@ static bool listen_on(Pause *pause, Err *err)
 
     if (!pg_exec(&pause->pg, "listen " PAUSE_CHANNEL, err))
         return false;
-    res = pg_rows(&pause->pg, err, "select pg_advisory_lock_shared($1::text::int, hashtext($2 collate \"C\"))",
+    res = pg_rows(&pause->pg, err,
+                  "select pg_advisory_lock_shared($1::text::int, hashtext($2 collate \"C\"))",
                   PAUSE_LOCK_TEXT, pause->stream);
     return res != NULL;
 }
@@ -191,7 +196,8 @@ static void *pause_thread(void *arg)
         bool up = pause->pg.conn || listen_on(pause, &err);
 
         if (up && look(pause, &err)) {
-            drain_notifies(pause); /* those that came with the answer: look saw what they are about, or later */
+            drain_notifies(pause); /* those that came with the answer: look saw what they are about,
+                                      or later */
             wait_for_news(pause);
             continue;
         }
@@ -227,7 +233,8 @@ Pause *pause_open(const char *target_dsn, const char *stream, bool partial, Err 
     Pause *pause = pause_new(target_dsn, stream, partial);
     int failed;
 
-    /* The first look is made here, so that nothing is applied past a position that is asked for already. */
+    /* The first look is made here, so that nothing is applied past a position that is asked for
+     * already. */
     if (!stop_init(&pause->stop, err) || !listen_on(pause, err) || !look(pause, err)) {
         err_context(err, "listening for verifications");
         pause_close(pause);
@@ -236,7 +243,8 @@ Pause *pause_open(const char *target_dsn, const char *stream, bool partial, Err 
     pause->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     failed = pause->wake < 0 ? errno : pthread_create(&pause->thread, NULL, pause_thread, pause);
     if (failed) {
-        err_fail(err, ERR_SYSTEM, "starting the thread that listens for verifications: %s", strerrordesc_np(failed));
+        err_fail(err, ERR_SYSTEM, "starting the thread that listens for verifications: %s",
+                 strerrordesc_np(failed));
         pause_close(pause);
         return NULL;
     }
@@ -292,8 +300,9 @@ static void timed_wait(Pause *pause)
     pthread_cond_timedwait(&pause->changed, &pause->lock, &until);
 }
 
-/* The first part, up to `last`, as a batch of its own. Its transactions are copies, so that freeing it touches nothing of the
- * rest; their changes stay in the arena, which stays with the rest: it lives longer. */
+/* The first part, up to `last`, as a batch of its own. Its transactions are copies, so that freeing
+ * it touches nothing of the rest; their changes stay in the arena, which stays with the rest: it
+ * lives longer. */
 static Batch *split(Batch *rest, const Txn *last)
 {
     Batch *part = batch_new();

@@ -8,12 +8,12 @@ typedef struct Use {
     const Relation *rel;
     Table *table;
     size_t changes;
-    bool moved;    /* an update changes a key */
-    bool in_order; /* written step by step */
-    bool spread;   /* over all lanes, by key */
-    unsigned lane; /* unless spread */
+    bool moved;      /* an update changes a key */
+    bool in_order;   /* written step by step */
+    bool spread;     /* over all lanes, by key */
+    unsigned lane;   /* unless spread */
     uint64_t digest; /* of the keys that were spread, in order */
-    Compact *parts; /* one for each lane when spread, else one */
+    Compact *parts;  /* one for each lane when spread, else one */
 } Use;
 
 typedef struct Uses {
@@ -47,12 +47,14 @@ static void uses_grow(Uses *uses)
     }
 }
 
-/* Two relations for one table in a batch: it was altered in between, and only their order is safe. */
+/* Two relations for one table in a batch: it was altered in between, and only their order is safe.
+ */
 static bool is_known_otherwise(const Uses *uses, const Relation *rel)
 {
     for (size_t i = 0; i < uses->count; i++)
-        if (uses->all[i]->rel->id == rel->id || (strcmp(uses->all[i]->rel->name, rel->name) == 0 &&
-                                                 strcmp(uses->all[i]->rel->schema, rel->schema) == 0))
+        if (uses->all[i]->rel->id == rel->id ||
+            (strcmp(uses->all[i]->rel->name, rel->name) == 0 &&
+             strcmp(uses->all[i]->rel->schema, rel->schema) == 0))
             return true;
     return false;
 }
@@ -99,7 +101,8 @@ static Use *use_of(Uses *uses, const Relation *rel, Err *err)
 
 static bool is_row(const Change *change)
 {
-    return change->kind == CHANGE_INSERT || change->kind == CHANGE_UPDATE || change->kind == CHANGE_DELETE;
+    return change->kind == CHANGE_INSERT || change->kind == CHANGE_UPDATE ||
+           change->kind == CHANGE_DELETE;
 }
 
 /* A change without what it needs can't be compacted; the exact replay says what is missing. */
@@ -144,9 +147,9 @@ static int by_changes(const void *left, const void *right)
     return (a->changes < b->changes) - (a->changes > b->changes);
 }
 
-/* Whole tables go to the lane with the least to do, big ones first. Stable (insertion sort is, and tables are few),
- * because it must come out the same after a restart. Tables whose triggers write elsewhere share lane 0, so that
- * what they write can't be waited for across lanes. */
+/* Whole tables go to the lane with the least to do, big ones first. Stable (insertion sort is, and
+ * tables are few), because it must come out the same after a restart. Tables whose triggers write
+ * elsewhere share lane 0, so that what they write can't be waited for across lanes. */
 static void assign_lanes(Uses *uses, unsigned lanes)
 {
     Use **sorted = arena_array(uses->arena, Use *, uses->count);
@@ -187,7 +190,8 @@ static unsigned lanes_worthwhile(const Uses *uses, const Batch *batch, unsigned 
     return lanes;
 }
 
-/* How each table is written. `steps`: everything in order. Where a table's rows go doesn't depend on it. */
+/* How each table is written. `steps`: everything in order. Where a table's rows go doesn't depend
+ * on it. */
 static void decide(Uses *uses, bool steps)
 {
     for (size_t i = 0; i < uses->count; i++) {
@@ -195,20 +199,23 @@ static void decide(Uses *uses, bool steps)
         unsigned cautious = atomic_load(&use->table->cautious);
 
         use->spread = use->table->spread && !use->moved && use->table->key_count;
-        use->in_order = steps || use->moved || use->table->ordered || use->table->key_count == 0 || cautious;
+        use->in_order =
+            steps || use->moved || use->table->ordered || use->table->key_count == 0 || cautious;
         if (cautious && !steps)
             atomic_store(&use->table->cautious, cautious - 1);
     }
 }
 
-/* Of everything that decided where rows went: also the keys' bytes, which a source could send in another form. */
+/* Of everything that decided where rows went: also the keys' bytes, which a source could send in
+ * another form. */
 static uint64_t fingerprint_of(const Uses *uses, unsigned lanes)
 {
     uint64_t print = XXH3_64bits_withSeed(&lanes, sizeof(lanes), 1); /* 1: this way of routing */
 
     for (size_t i = 0; i < uses->count; i++) {
         const Use *use = uses->all[i];
-        uint64_t part[4] = {use->table->fingerprint, use->changes, use->spread ? 1 : 2 + use->lane, use->digest};
+        uint64_t part[4] = {use->table->fingerprint, use->changes, use->spread ? 1 : 2 + use->lane,
+                            use->digest};
 
         print = XXH3_64bits_withSeed(part, sizeof(part), print);
     }
@@ -281,13 +288,15 @@ static bool route(Plan *plan, unsigned lanes, const TableSource *tables, bool st
     plan->lanes = 1;
     plan->form = PLAN_EXACT;
     if (!survey(&uses, plan->batch, err)) {
-        /* Something about a table: the exact replay applies what comes before it, and names the transaction. */
+        /* Something about a table: the exact replay applies what comes before it, and names the
+         * transaction. */
         if (err->kind != ERR_FAITHFUL)
             return false;
         err_clear(err);
         return true;
     }
-    plan->deferrable = true; /* for what wasn't looked through: a big transaction, an exact replay */
+    plan->deferrable =
+        true; /* for what wasn't looked through: a big transaction, an exact replay */
     if (uses.exact)
         return true;
     if (uses.serial) {
@@ -339,7 +348,8 @@ bool plan_steps(Plan *plan, unsigned lane, const TableSource *tables, TableRows 
     if (!route(plan, lanes, tables, true, err))
         return false;
     if (plan->form != PLAN_PARTS || plan->lanes != lanes || lane >= lanes)
-        return err_fail(err, ERR_BUG, "a batch was routed over %u lanes and now over %u", lanes, plan->lanes);
+        return err_fail(err, ERR_BUG, "a batch was routed over %u lanes and now over %u", lanes,
+                        plan->lanes);
     *steps = plan->parts[lane];
     return true;
 }

@@ -1,15 +1,17 @@
 /* router.h - decides for every row of a batch which lane writes it, and compacts each lane's part.
  *
- * Routing is a pure function of the batch's content, the number of lanes and the tables as the target describes them
- * (their fingerprint travels with the progress): after a crash between lanes' commits the same batch gives the same
- * parts. Rows of one key share a lane; so do all rows of a table whose rows can depend on each other.
+ * Routing is a pure function of the batch's content, the number of lanes and the tables as the
+ * target describes them (their fingerprint travels with the progress): after a crash between lanes'
+ * commits the same batch gives the same parts. Rows of one key share a lane; so do all rows of a
+ * table whose rows can depend on each other.
  */
 #ifndef ROUTER_H
 #define ROUTER_H
 
 #include "engine/stream/compact.h"
 
-/* Finds (or describes) the target table of a relation; the Table stays alive as long as the router. */
+/* Finds (or describes) the target table of a relation; the Table stays alive as long as the router.
+ */
 typedef struct TableSource {
     void *self;
     bool (*table)(void *self, const Relation *rel, Table **table, Err *err);
@@ -17,15 +19,17 @@ typedef struct TableSource {
 
 typedef enum PlanForm {
     PLAN_PARTS,  /* each lane has its part, compacted */
-    PLAN_SERIAL, /* one lane walks through the batch: it has barriers, or a transaction too big for memory */
-    PLAN_EXACT,  /* one transaction at a time, row by row: set-wise isn't possible or can't say what is wrong */
+    PLAN_SERIAL, /* one lane walks through the batch: it has barriers, or a transaction too big for
+                    memory */
+    PLAN_EXACT,  /* one transaction at a time, row by row: set-wise isn't possible or can't say what
+                    is wrong */
 } PlanForm;
 
 typedef struct Plan {
     Batch *batch; /* owned */
     Arena arena;
     PlanForm form;
-    unsigned lanes; /* that have a part; 1 unless PLAN_PARTS */
+    unsigned lanes;    /* that have a part; 1 unless PLAN_PARTS */
     TableRows **parts; /* one list for each lane */
     uint64_t fingerprint;
     bool deferrable;
@@ -34,11 +38,14 @@ typedef struct Plan {
 /* Fewer changes than this go to one lane: a second one would cost more than it brings. */
 #define ROUTER_SPREAD_LEAST 500
 
-/* Takes the batch over, whatever happens. NULL: a failure that says nothing about the batch (connection, stop). */
+/* Takes the batch over, whatever happens. NULL: a failure that says nothing about the batch
+ * (connection, stop). */
 MUST_USE Plan *plan_new(Batch *batch, unsigned lanes, const TableSource *tables, Err *err);
 void plan_free(Plan *plan); /* with its batch; NULL is fine */
-/* The part of one lane as it would be written row by row: for a batch that other lanes have already. */
-MUST_USE bool plan_steps(Plan *plan, unsigned lane, const TableSource *tables, TableRows **steps, Err *err);
+/* The part of one lane as it would be written row by row: for a batch that other lanes have
+ * already. */
+MUST_USE bool plan_steps(Plan *plan, unsigned lane, const TableSource *tables, TableRows **steps,
+                         Err *err);
 
 /* Compacts runs of changes for one lane, table by table, until flushed. For serial plans. */
 typedef struct Gather Gather;
@@ -52,7 +59,8 @@ Gather *gather_new(const TableSource *tables);
 void gather_free(Gather *gather);
 /* The change must stay alive until gather_reset. Only inserts, updates and deletes. */
 MUST_USE GatherResult gather_add(Gather *gather, const Change *change, const Txn *txn, Err *err);
-/* What was gathered, NULL for nothing; valid until gather_reset. *confused: exact replay instead. */
+/* What was gathered, NULL for nothing; valid until gather_reset. *confused: exact replay instead.
+ */
 TableRows *gather_rows(Gather *gather, bool *confused);
 void gather_reset(Gather *gather);
 

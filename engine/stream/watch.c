@@ -1,21 +1,22 @@
-/* Commits are asynchronous: what is committed isn't on the target's disk yet. The watcher asks the target, beside the
- * lanes: once everything that was written when a batch had committed is flushed, the batch is durable. */
+/* Commits are asynchronous: what is committed isn't on the target's disk yet. The watcher asks the
+ * target, beside the lanes: once everything that was written when a batch had committed is flushed,
+ * the batch is durable. */
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
 #include "engine/stream/apply_impl.h"
 
-#define POLL_MS 10
+#define POLL_MS       10
 #define FORCE_IDLE_MS 30   /* nothing else to do: don't wait for the target's own rhythm (200 ms) */
 #define FORCE_BUSY_MS 1000 /* the target's WAL writer should have done it long ago */
-#define HEALTH_MS 5000
-#define TIE_MS 1000
-#define LONG_MS 10000
+#define HEALTH_MS     5000
+#define TIE_MS        1000
+#define LONG_MS       10000
 #define LONG_EVERY_MS 60000
 
 typedef struct Watch {
     Apply *apply;
-    Position marked;      /* end of a committed batch… */
-    uint64_t mark;        /* … and the log position behind it */
+    Position marked; /* end of a committed batch… */
+    uint64_t mark;   /* … and the log position behind it */
     uint64_t marked_ms;
     bool is_marked;
     uint64_t asked_ms;
@@ -31,7 +32,8 @@ static void set_durable(Apply *apply, Position end)
     pthread_mutex_unlock(&apply->lock);
 }
 
-/* The order matters: first what is committed, then what is written; so the written position covers it. */
+/* The order matters: first what is committed, then what is written; so the written position covers
+ * it. */
 static bool watch_flushed(Watch *w, Position committed, bool idle, Err *err)
 {
     Apply *apply = w->apply;
@@ -66,8 +68,9 @@ static bool watch_flushed(Watch *w, Position committed, bool idle, Err *err)
     return true;
 }
 
-/* Two lanes can only wait for each other through something that routing doesn't know about (a trigger, an index whose
- * equality is wider than the key's). The server sees no deadlock, because the one that holds the lock waits here. */
+/* Two lanes can only wait for each other through something that routing doesn't know about (a
+ * trigger, an index whose equality is wider than the key's). The server sees no deadlock, because
+ * the one that holds the lock waits here. */
 static bool watch_tie(Watch *w, Err *err)
 {
     Apply *apply = w->apply;
@@ -124,7 +127,8 @@ static bool watch_long(Watch *w, Err *err)
     ok = apply->control->ops->blocker(apply->control, sessions, count, &who, err);
     pthread_mutex_unlock(&apply->control_lock);
     if (ok && who.len)
-        log_warn("the target makes us wait for a lock", F_MS("for_ms", (double)ms), F_STR("held_by", buf_str(&who)));
+        log_warn("the target makes us wait for a lock", F_MS("for_ms", (double)ms),
+                 F_STR("held_by", buf_str(&who)));
     else if (ok)
         log_info("the target is busy with one batch", F_MS("for_ms", (double)ms));
     return ok;

@@ -10,13 +10,18 @@ typedef struct Made { /* a relation that owns its columns */
 } Made;
 
 /* "id*:23 name:25": name, * when part of the identity, type. */
-static inline void made_init(Made *made, uint64_t serial, const char *name, char identity, const char *columns)
+static inline void made_init(Made *made, uint64_t serial, const char *name, char identity,
+                             const char *columns)
 {
     static char names[4096];
     static size_t used;
     const char *at = columns;
 
-    *made = (Made){.rel = {.serial = serial, .id = (uint32_t)serial, .schema = "public", .name = name, .identity = identity}};
+    *made = (Made){.rel = {.serial = serial,
+                           .id = (uint32_t)serial,
+                           .schema = "public",
+                           .name = name,
+                           .identity = identity}};
     while (*at) {
         Column *c = &made->columns[made->rel.column_count++];
         size_t len = strcspn(at, "*: ");
@@ -88,7 +93,8 @@ static inline Value rows_bytes(Batch *batch, const char *text)
     return (Value){copy.at, (uint32_t)copy.len, VALUE_BINARY};
 }
 
-static inline Change *rows_change(Batch *batch, Txn *txn, ChangeKind kind, const Made *made, const Value *old, const Value *new)
+static inline Change *rows_change(Batch *batch, Txn *txn, ChangeKind kind, const Made *made,
+                                  const Value *old, const Value *new)
 {
     Change *change = arena_new(&batch->arena, Change);
 
@@ -102,10 +108,14 @@ static inline Change *rows_change(Batch *batch, Txn *txn, ChangeKind kind, const
     return change;
 }
 
-#define ROW(batch, ...)                                                                            \
-    rows_text((batch), (unsigned)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__})
-#define INSERT(batch, txn, made, ...) rows_change((batch), (txn), CHANGE_INSERT, (made), NULL, ROW((batch), __VA_ARGS__))
-#define UPDATE(batch, txn, made, old, ...) rows_change((batch), (txn), CHANGE_UPDATE, (made), (old), ROW((batch), __VA_ARGS__))
-#define DELETE(batch, txn, made, ...) rows_change((batch), (txn), CHANGE_DELETE, (made), ROW((batch), __VA_ARGS__), NULL)
+#define ROW(batch, ...)                                                                    \
+    rows_text((batch), (unsigned)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), \
+              (const char *[]){__VA_ARGS__})
+#define INSERT(batch, txn, made, ...) \
+    rows_change((batch), (txn), CHANGE_INSERT, (made), NULL, ROW((batch), __VA_ARGS__))
+#define UPDATE(batch, txn, made, old, ...) \
+    rows_change((batch), (txn), CHANGE_UPDATE, (made), (old), ROW((batch), __VA_ARGS__))
+#define DELETE(batch, txn, made, ...) \
+    rows_change((batch), (txn), CHANGE_DELETE, (made), ROW((batch), __VA_ARGS__), NULL)
 
 #endif

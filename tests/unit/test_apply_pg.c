@@ -1,8 +1,8 @@
 /* The writing half against a real PostgreSQL server: run it through tests/unit/with_pg.sh. */
 #include "engine/base/base.h"
 
-#include <setjmp.h>
 #include <cmocka.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,7 +47,11 @@ static const char *query(const char *text)
 
 static bool open_with(unsigned lanes, bool skip)
 {
-    ApplyConf conf = {.target_dsn = world.dsn, .stream = "test", .lanes = lanes, .queue_batches = 4, .skip_failed = skip};
+    ApplyConf conf = {.target_dsn = world.dsn,
+                      .stream = "test",
+                      .lanes = lanes,
+                      .queue_batches = 4,
+                      .skip_failed = skip};
 
     world.err = ERR_INIT;
     world.apply = apply_open(&conf, &world.stop, &world.err);
@@ -127,7 +131,8 @@ static void inserts_updates_deletes(void **state)
     DELETE(b, txn, &t, "3", "\1", "\1");
     push(b);
     must_settle(2);
-    assert_string_equal(query("select string_agg(t::text, ';' order by id) from t"), "(1,uno,1.5000);(2,\"\",)");
+    assert_string_equal(query("select string_agg(t::text, ';' order by id) from t"),
+                        "(1,uno,1.5000);(2,\"\",)");
     b = batch_new();
     txn = rows_txn(b, world.at++);
     UPDATE(b, txn, &t, NULL, "1", "eins", "7");
@@ -135,12 +140,14 @@ static void inserts_updates_deletes(void **state)
     INSERT(b, txn, &t, "2", "zwei", "2");
     push(b);
     must_settle(3);
-    assert_string_equal(query("select string_agg(t::text, ';' order by id) from t"), "(1,eins,7);(2,zwei,2)");
+    assert_string_equal(query("select string_agg(t::text, ';' order by id) from t"),
+                        "(1,eins,7);(2,zwei,2)");
     assert_int_equal(apply_counters(world.apply).transactions, 3);
     assert_int_equal(apply_counters(world.apply).replays, 0);
 }
 
-static void fill(Batch *b, Txn *txn, const Made *t, int from, int to, ChangeKind kind, const char *v)
+static void fill(Batch *b, Txn *txn, const Made *t, int from, int to, ChangeKind kind,
+                 const char *v)
 {
     for (int i = from; i < to; i++) {
         Value *row = arena_array(&b->arena, Value, 2);
@@ -149,7 +156,8 @@ static void fill(Batch *b, Txn *txn, const Made *t, int from, int to, ChangeKind
         row[1] = rows_bytes(b, v);
         if (kind == CHANGE_DELETE)
             row[1].kind = VALUE_ABSENT;
-        rows_change(b, txn, kind, t, kind == CHANGE_DELETE ? row : NULL, kind == CHANGE_DELETE ? NULL : row);
+        rows_change(b, txn, kind, t, kind == CHANGE_DELETE ? row : NULL,
+                    kind == CHANGE_DELETE ? NULL : row);
     }
 }
 
@@ -169,10 +177,13 @@ static void big_batches_in_binary_over_lanes(void **state)
     fill(b, rows_txn(b, 3), &t, 5000, 15000, CHANGE_DELETE, "");
     push(b);
     must_settle(3);
-    assert_string_equal(query("select count(*) || ' ' || sum(id) || ' ' || string_agg(distinct v, ',') from t"),
-                        "10000 99995000 a,b");
-    assert_string_equal(query("select string_agg(lane || ':' || last_commit || ':' || lanes, ' ' order by lane) from keybridge.progress"),
-                        "0:0/12C:3 1:0/12C:3 2:0/12C:3");
+    assert_string_equal(
+        query("select count(*) || ' ' || sum(id) || ' ' || string_agg(distinct v, ',') from t"),
+        "10000 99995000 a,b");
+    assert_string_equal(
+        query(
+            "select string_agg(lane || ':' || last_commit || ':' || lanes, ' ' order by lane) from keybridge.progress"),
+        "0:0/12C:3 1:0/12C:3 2:0/12C:3");
     assert_int_equal(apply_counters(world.apply).replays, 0);
 }
 
@@ -202,7 +213,8 @@ static void progress_survives_and_durable_follows(void **state)
     assert_int_equal(p.applied_end.at, 150);
     assert_true(apply_set_start(world.apply, position_of_lsn(0x1234), &world.err));
     assert_false(apply_set_start(world.apply, position_of_lsn(0x1235), &world.err));
-    assert_string_equal(world.err.text, "stream test started at 0/1234 and can't start at 0/1235 now");
+    assert_string_equal(world.err.text,
+                        "stream test started at 0/1234 and can't start at 0/1235 now");
     assert_int_equal(world.err.kind, ERR_STATE);
 }
 
@@ -219,7 +231,8 @@ static void second_holder_is_refused(void **state)
     world.apply = first;
 }
 
-/* --- values, in every form they travel in ------------------------------------------------------- */
+/* --- values, in every form they travel in -------------------------------------------------------
+ */
 
 static const char awkward_columns[] =
     "id int, b bool, i2 smallint, i8 bigint, n numeric, f4 real, f8 float8, m money, t text, vc varchar(20), c char(9),"
@@ -234,35 +247,44 @@ static void make_awkward(int rows)
 
     sql("create type mood as enum ('sad', 'ok', 'it''s \"fine\"'); create domain posint as int check (value > 0);"
         "create domain posarr as int[]; create type pair as (a int, \"b c\" text)");
-    snprintf(text, sizeof(text), "create table src (%s, primary key (id)); create table dst (like src including all)", awkward_columns);
-    sql(text);
     snprintf(text, sizeof(text),
-             "insert into src select g, g %% 2 = 0, g, g * 10000000000, case g %% 5 when 0 then 'NaN' when 1 then 'Infinity'"
-             " when 2 then 1.50 when 3 then 0.00000000000000006938893903907228 else 1e130 end::numeric, g / 3.0, case g %% 4 when 0"
-             " then '-0' when 1 then '1.7976931348623157E+308' when 2 then '-Infinity' else '5e-324' end::float8, g * 1.01,"
-             " case g %% 4 when 0 then '' when 1 then E'a\\tb\\nc\\\\d\\r' when 2 then 'null' else repeat('é\"{},', g) end,"
-             " case when g %% 3 > 0 then 'x''y ' end, 'pad', 'nm' || g, 'q', decode(repeat('00ff5c', g %% 4), 'hex'),"
-             " case g %% 3 when 0 then 'infinity' when 1 then '0044-03-15 BC' else '12345-01-02' end::date, '2026-01-02 03:04:05.678',"
-             " case g %% 2 when 0 then '-infinity' else '0001-01-01 00:00:00+00 BC' end::timestamptz, '24:00:00', '12:34:56.789+05:45',"
-             " '-1 mons +2 days -03:04:05.000006', ('00000000-0000-0000-0000-' || lpad(g::text, 12, '0'))::uuid,"
-             " '{\"a\": 1,  \"a\": \"\\u00e9\"}', '{\"b\": [1, null]}', '<a b=\"c\">d</a>', point(g, -0.5), box(point(g,1), point(0,0)),"
-             " '((0,0),(1,1),(2,0))', '10.1.2.3/8', '10.0.0.0/8', '08:00:2b:01:02:03', b'101010101', b'1', 'a:1A b:2', 'a & !b',"
-             " '16/B374D848', int4range(g, g + 5), case when g %% 2 = 0 then 'empty' else '(,1.50]' end::numrange, '{[1,3),[5,7)}',"
-             " case g %% 3 when 0 then '{}' when 1 then '[0:1]={1,NULL}' else '{{1,2},{3,4}}' end::int[],"
-             " array['a,b', '\"', NULL, 'NULL', ''], '{{1.0,2.50}}', array[box(point(1,1),point(0,0))], 'it''s \"fine\"',"
-             " array['sad', NULL]::mood[], g, '{3,NULL}', row(g, 'x,\"y)')::pair, array[row(1, NULL)::pair, NULL], 'odd', '$.a[*]'"
-             " from generate_series(1, %d) g;"
-             "insert into src (id) select g from generate_series(%d, %d) g", rows, rows + 1, rows + 2);
+             "create table src (%s, primary key (id)); create table dst (like src including all)",
+             awkward_columns);
+    sql(text);
+    snprintf(
+        text, sizeof(text),
+        "insert into src select g, g %% 2 = 0, g, g * 10000000000, case g %% 5 when 0 then 'NaN' when 1 then 'Infinity'"
+        " when 2 then 1.50 when 3 then 0.00000000000000006938893903907228 else 1e130 end::numeric, g / 3.0, case g %% 4 when 0"
+        " then '-0' when 1 then '1.7976931348623157E+308' when 2 then '-Infinity' else '5e-324' end::float8, g * 1.01,"
+        " case g %% 4 when 0 then '' when 1 then E'a\\tb\\nc\\\\d\\r' when 2 then 'null' else repeat('é\"{},', g) end,"
+        " case when g %% 3 > 0 then 'x''y ' end, 'pad', 'nm' || g, 'q', decode(repeat('00ff5c', g %% 4), 'hex'),"
+        " case g %% 3 when 0 then 'infinity' when 1 then '0044-03-15 BC' else '12345-01-02' end::date, '2026-01-02 03:04:05.678',"
+        " case g %% 2 when 0 then '-infinity' else '0001-01-01 00:00:00+00 BC' end::timestamptz, '24:00:00', '12:34:56.789+05:45',"
+        " '-1 mons +2 days -03:04:05.000006', ('00000000-0000-0000-0000-' || lpad(g::text, 12, '0'))::uuid,"
+        " '{\"a\": 1,  \"a\": \"\\u00e9\"}', '{\"b\": [1, null]}', '<a b=\"c\">d</a>', point(g, -0.5), box(point(g,1), point(0,0)),"
+        " '((0,0),(1,1),(2,0))', '10.1.2.3/8', '10.0.0.0/8', '08:00:2b:01:02:03', b'101010101', b'1', 'a:1A b:2', 'a & !b',"
+        " '16/B374D848', int4range(g, g + 5), case when g %% 2 = 0 then 'empty' else '(,1.50]' end::numrange, '{[1,3),[5,7)}',"
+        " case g %% 3 when 0 then '{}' when 1 then '[0:1]={1,NULL}' else '{{1,2},{3,4}}' end::int[],"
+        " array['a,b', '\"', NULL, 'NULL', ''], '{{1.0,2.50}}', array[box(point(1,1),point(0,0))], 'it''s \"fine\"',"
+        " array['sad', NULL]::mood[], g, '{3,NULL}', row(g, 'x,\"y)')::pair, array[row(1, NULL)::pair, NULL], 'odd', '$.a[*]'"
+        " from generate_series(1, %d) g;"
+        "insert into src (id) select g from generate_series(%d, %d) g",
+        rows, rows + 1, rows + 2);
     sql(text);
 }
 
 /* The relation and rows of src as its walsender would send them, for dst. */
 static PGresult *read_src(Made *made, Column *columns, bool binary, char identity)
 {
-    PGresult *res = PQexecParams(world.pg.conn, "select * from src order by id", 0, NULL, NULL, NULL, NULL, binary);
+    PGresult *res = PQexecParams(world.pg.conn, "select * from src order by id", 0, NULL, NULL,
+                                 NULL, NULL, binary);
 
     assert_int_equal(PQresultStatus(res), PGRES_TUPLES_OK);
-    *made = (Made){.rel = {.serial = serials, .id = (uint32_t)serials, .schema = "public", .name = "dst", .identity = identity}};
+    *made = (Made){.rel = {.serial = serials,
+                           .id = (uint32_t)serials,
+                           .schema = "public",
+                           .name = "dst",
+                           .identity = identity}};
     serials++;
     made->rel.column_count = (uint16_t)PQnfields(res);
     for (int c = 0; c < PQnfields(res); c++)
@@ -280,15 +302,17 @@ static Value *row_of(Batch *b, const PGresult *res, int row, bool binary, bool k
 
         if (key_only && c > 0)
             continue;
-        values[c] = (Value){copy.at, (uint32_t)copy.len, copy.at ? (binary ? VALUE_BINARY : VALUE_TEXT) : VALUE_NULL};
+        values[c] = (Value){copy.at, (uint32_t)copy.len,
+                            copy.at ? (binary ? VALUE_BINARY : VALUE_TEXT) : VALUE_NULL};
     }
     return values;
 }
 
 static void assert_dst_is_src(const char *what)
 {
-    const char *differences = query("select count(*)::text from (select src::text from src except all select dst::text from dst"
-                                    " union all (select dst::text from dst except all select src::text from src)) d");
+    const char *differences = query(
+        "select count(*)::text from (select src::text from src except all select dst::text from dst"
+        " union all (select dst::text from dst except all select src::text from src)) d");
 
     if (strcmp(differences, "0") != 0)
         fail_msg("%s: %s rows differ", what, differences);
@@ -384,7 +408,10 @@ static void trap_047_full_identity_without_a_key(void **state)
         }
         push(b);
         must_settle(1);
-        assert_string_equal(query("select count(*) from src join dst using (id) where dst.t = 'changed' and src.n is not distinct from dst.n"), "22");
+        assert_string_equal(
+            query(
+                "select count(*) from src join dst using (id) where dst.t = 'changed' and src.n is not distinct from dst.n"),
+            "22");
         sql("update dst set t = src.t from src where src.id = dst.id");
         assert_dst_is_src("updates of whole rows");
         b = batch_new();
@@ -399,7 +426,8 @@ static void trap_047_full_identity_without_a_key(void **state)
     }
 }
 
-/* --- traps ------------------------------------------------------------------------------------- */
+/* --- traps -------------------------------------------------------------------------------------
+ */
 
 static void trap_041_unchanged_toast(void **state)
 {
@@ -418,8 +446,10 @@ static void trap_041_unchanged_toast(void **state)
     UPDATE(b, txn, &t, NULL, "2", "\2", "d");
     push(b);
     must_settle(1);
-    assert_string_equal(query("select string_agg(concat(id, length(big), left(big, 5), v), ' ' order by id) from t"),
-                        "110000xxxxxnew 25knownd 38inserlater");
+    assert_string_equal(
+        query(
+            "select string_agg(concat(id, length(big), left(big, 5), v), ' ' order by id) from t"),
+        "110000xxxxxnew 25knownd 38inserlater");
 }
 
 static void trap_042_unchanged_toast_under_full(void **state)
@@ -474,7 +504,9 @@ static void trap_044_key_out_of_line(void **state)
     push(b);
     assert_false(settled(2));
     assert_int_equal(world.err.kind, ERR_FAITHFUL);
-    assert_string_equal(world.err.text, "transaction 2 committed at 0/C8: updating public.t: the value of key column k isn't in the source's message");
+    assert_string_equal(
+        world.err.text,
+        "transaction 2 committed at 0/C8: updating public.t: the value of key column k isn't in the source's message");
 }
 
 static void trap_045_key_change_with_unchanged_toast(void **state)
@@ -494,7 +526,10 @@ static void trap_045_key_change_with_unchanged_toast(void **state)
     INSERT(b, txn, &t, "1", "fresh");
     push(b);
     must_settle(1);
-    assert_string_equal(query("select string_agg(id || left(big, 5) || length(big) || extra, ' ' order by id) from t"), "1fresh5kept 3yyyyy9000kept");
+    assert_string_equal(
+        query(
+            "select string_agg(id || left(big, 5) || length(big) || extra, ' ' order by id) from t"),
+        "1fresh5kept 3yyyyy9000kept");
     assert_int_equal(apply_counters(world.apply).replays, 0);
 }
 
@@ -522,7 +557,9 @@ static void trap_046_update_of_nothing(void **state)
     UPDATE(b, rows_txn(b, 2), &k, NULL, "2");
     push(b);
     assert_false(settled(2));
-    assert_string_equal(world.err.text, "transaction 2 committed at 0/C8: updating public.k key (id)=(2): 0 rows were found where the source changed 1");
+    assert_string_equal(
+        world.err.text,
+        "transaction 2 committed at 0/C8: updating public.k key (id)=(2): 0 rows were found where the source changed 1");
 }
 
 static void trap_050_equal_rows(void **state)
@@ -567,9 +604,13 @@ static void trap_051_row_is_missing(void **state)
         assert_int_equal(world.err.kind, ERR_FAITHFUL);
         assert_false(world.err.transient);
         assert_string_equal(world.err.code, "row-count");
-        assert_string_equal(world.err.text, what == 0 ? "transaction 1 committed at 0/64: updating public.t key (id)=(500): 0 rows were found where the source changed 1"
-                                                      : "transaction 1 committed at 0/64: deleting from public.t key (id)=(500): 0 rows were found where the source changed 1");
-        assert_string_equal(query("select count(*) || ' ' || count(*) filter (where v = 'x') from t"), "999 0");
+        assert_string_equal(
+            world.err.text,
+            what == 0
+                ? "transaction 1 committed at 0/64: updating public.t key (id)=(500): 0 rows were found where the source changed 1"
+                : "transaction 1 committed at 0/64: deleting from public.t key (id)=(500): 0 rows were found where the source changed 1");
+        assert_string_equal(
+            query("select count(*) || ' ' || count(*) filter (where v = 'x') from t"), "999 0");
         shut();
         must_open(2);
     }
@@ -594,7 +635,8 @@ static void trap_054_deferrable_unique(void **state)
     }
     push(b);
     must_settle(1);
-    assert_string_equal(query("select string_agg(id || '>' || pos, ' ' order by id) from t"), "1>2 2>3 3>4 4>5 5>6 6>7 7>8 8>9 9>10 10>11");
+    assert_string_equal(query("select string_agg(id || '>' || pos, ' ' order by id) from t"),
+                        "1>2 2>3 3>4 4>5 5>6 6>7 7>8 8>9 9>10 10>11");
 }
 
 static void trap_055_unique_value_moves(void **state)
@@ -632,7 +674,10 @@ static void trap_055_unique_value_moves(void **state)
         push(b);
         must_settle(at + 1);
         at += 2;
-        assert_string_equal(query("select string_agg(id || '=' || u, ' ' order by id) filter (where u <> id::text) from t"), "5=five");
+        assert_string_equal(
+            query(
+                "select string_agg(id || '=' || u, ' ' order by id) filter (where u <> id::text) from t"),
+            "5=five");
     }
     /* A swap, which only works in order. */
     for (int round = 0; round < 2; round++) {
@@ -644,7 +689,8 @@ static void trap_055_unique_value_moves(void **state)
         UPDATE(b, txn, &t, NULL, "1", round ? "1" : "2", "9");
         push(b);
         must_settle(at++);
-        assert_string_equal(query("select string_agg(u, ' ' order by id) from t where id < 3"), round ? "1 2" : "2 1");
+        assert_string_equal(query("select string_agg(u, ' ' order by id) from t where id < 3"),
+                            round ? "1 2" : "2 1");
     }
     assert_true(apply_counters(world.apply).replays <= 1); /* once it has learned, no more */
 }
@@ -684,9 +730,11 @@ static void trap_056_generated_always_identity(void **state)
     UPDATE(b, txn, &t, ROW(b, "20", "\1"), "21", "key moved"); /* SET id = DEFAULT on the source */
     push(b);
     must_settle(3);
-    assert_string_equal(query("select string_agg(t::text, '' order by id) from t where id < 35"), "(10,c,m)(21,\"key moved\",m)(30,c,m)");
+    assert_string_equal(query("select string_agg(t::text, '' order by id) from t where id < 35"),
+                        "(10,c,m)(21,\"key moved\",m)(30,c,m)");
     assert_string_equal(query("select count(*) from o where v = 'c'"), "12");
-    b = batch_new(); /* a changed identity that isn't the key can't be set, and isn't dropped silently */
+    b = batch_new(); /* a changed identity that isn't the key can't be set, and isn't dropped
+                        silently */
     txn = rows_txn(b, 4);
     UPDATE(b, txn, &other, NULL, "10", "8", "d");
     push(b);
@@ -725,7 +773,8 @@ static void trap_057_generated_columns(void **state)
         push(b);
         must_settle((uint64_t)n + 1);
     }
-    assert_string_equal(query("select count(*) || ' ' || min(twice) || ' ' || max(twice) from t"), "221 18 18");
+    assert_string_equal(query("select count(*) || ' ' || min(twice) || ' ' || max(twice) from t"),
+                        "221 18 18");
     assert_int_equal(apply_counters(world.apply).replays, 0);
 }
 
@@ -782,7 +831,10 @@ static void trap_075_truncate(void **state)
     INSERT(b, txn, &a, "3", "more");
     push(b);
     must_settle(2);
-    assert_string_equal(query("select (select string_agg(a::text, '' order by id) from a) || (select string_agg(c::text, '') from c)"), "(1,after)(3,more)(1,1)");
+    assert_string_equal(
+        query(
+            "select (select string_agg(a::text, '' order by id) from a) || (select string_agg(c::text, '') from c)"),
+        "(1,after)(3,more)(1,1)");
     assert_string_equal(query("select nextval('a_id_seq') || ' ' || nextval('other')"), "1 101");
     b = batch_new();
     txn = rows_txn(b, 3);
@@ -812,7 +864,8 @@ static void trap_081_always_triggers_fire_once_for_each_row(void **state)
     DELETE(b, txn, &t, "1", "\1");
     push(b);
     must_settle(1);
-    assert_string_equal(query("select string_agg(what, ' ' order by n) from log"), "INSERT1a UPDATE1b DELETE1");
+    assert_string_equal(query("select string_agg(what, ' ' order by n) from log"),
+                        "INSERT1a UPDATE1b DELETE1");
     made_init(&t, serials++, "quiet", 'd', "id*:23");
     b = batch_new();
     txn = rows_txn(b, 2);
@@ -835,7 +888,8 @@ static void trap_175_equal_but_not_identical(void **state)
     UPDATE(b, txn, &t, ROW(b, "1.0", "-0"), "2", "2");
     push(b);
     must_settle(1);
-    assert_string_equal(query("select string_agg(t::text, ' ' order by n) from t"), "(1.00,0) (2,2)");
+    assert_string_equal(query("select string_agg(t::text, ' ' order by n) from t"),
+                        "(1.00,0) (2,2)");
     b = batch_new(); /* an image that isn't there, but an equal row: that one */
     txn = rows_txn(b, 2);
     DELETE(b, txn, &t, "1.000", "0");
@@ -850,7 +904,8 @@ static void trap_175_equal_but_not_identical(void **state)
     assert_string_equal(world.err.code, "row-count");
 }
 
-/* --- what can't be applied ----------------------------------------------------------------------- */
+/* --- what can't be applied -----------------------------------------------------------------------
+ */
 
 static void trap_033_missing_table_and_column(void **state)
 {
@@ -867,14 +922,17 @@ static void trap_033_missing_table_and_column(void **state)
     push(b);
     assert_false(settled(1));
     assert_int_equal(world.err.kind, ERR_FAITHFUL);
-    assert_string_equal(world.err.text, "transaction 1 committed at 0/64: table public.t on the target has no columns v, w, which the source sends");
+    assert_string_equal(
+        world.err.text,
+        "transaction 1 committed at 0/64: table public.t on the target has no columns v, w, which the source sends");
     shut();
     must_open(1);
     b = batch_new();
     INSERT(b, rows_txn(b, 1), &u, "1");
     push(b);
     assert_false(settled(1));
-    assert_string_equal(world.err.text, "transaction 1 committed at 0/64: table public.u isn't on the target");
+    assert_string_equal(world.err.text,
+                        "transaction 1 committed at 0/64: table public.u isn't on the target");
     shut();
     sql("alter table t add v text, add w text, add extra int default 3"); /* fixed: it goes on */
     must_open(1);
@@ -901,7 +959,9 @@ static void failed_transaction_stops_after_the_ones_before(void **state)
     assert_false(settled(3));
     assert_int_equal(world.err.kind, ERR_FAITHFUL);
     assert_string_equal(world.err.code, "23514");
-    assert_non_null(strstr(world.err.text, "transaction 2 committed at 0/C8: inserting into public.t key (id)=(2): new row for relation \"t\" violates check constraint"));
+    assert_non_null(strstr(
+        world.err.text,
+        "transaction 2 committed at 0/C8: inserting into public.t key (id)=(2): new row for relation \"t\" violates check constraint"));
     assert_string_equal(query("select string_agg(t::text, '') from t"), "(1,a)");
     shut();
     must_open(2);
@@ -924,9 +984,13 @@ static void skip_failed_buries_it(void **state)
     must_settle(3);
     assert_int_equal(apply_counters(world.apply).skipped, 1);
     assert_string_equal(query("select string_agg(t::text, '' order by id) from t"), "(1,a)(3,c)");
-    assert_string_equal(query("select xid || ' ' || commit_position || ' ' || end_position || ' ' || sqlstate || ' ' || changes from keybridge.dead_letter"),
-                        "2 0/C8 0/FA 23514 [{\"change\":\"insert\",\"table\":\"public.t\",\"new\":{\"id\":\"2\",\"v\":\"bad\"}}]");
-    assert_string_equal(query("select (commit_time at time zone 'UTC')::text from keybridge.dead_letter"), "2023-11-14 22:13:20.000002");
+    assert_string_equal(
+        query(
+            "select xid || ' ' || commit_position || ' ' || end_position || ' ' || sqlstate || ' ' || changes from keybridge.dead_letter"),
+        "2 0/C8 0/FA 23514 [{\"change\":\"insert\",\"table\":\"public.t\",\"new\":{\"id\":\"2\",\"v\":\"bad\"}}]");
+    assert_string_equal(
+        query("select (commit_time at time zone 'UTC')::text from keybridge.dead_letter"),
+        "2023-11-14 22:13:20.000002");
 }
 
 static void another_writer_of_progress_is_noticed(void **state)
@@ -947,7 +1011,8 @@ static void another_writer_of_progress_is_noticed(void **state)
     push(b);
     assert_false(settled(2));
     assert_true(world.err.transient);
-    assert_string_equal(world.err.text, "another session has written the progress of this stream meanwhile");
+    assert_string_equal(world.err.text,
+                        "another session has written the progress of this stream meanwhile");
     assert_string_equal(query("select count(*) from t"), "1");
 }
 
@@ -960,7 +1025,8 @@ static void lost_connection_is_transient(void **state)
     sql("create table t (id int primary key)");
     made_init(&t, serials++, "t", 'd', "id*:23");
     must_open(2);
-    query("select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'keybridge test lane%'");
+    query(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'keybridge test lane%'");
     INSERT(b, rows_txn(b, 1), &t, "1");
     push(b);
     assert_false(settled(1));
@@ -985,7 +1051,8 @@ static void id_of_lane(const Made *t, unsigned lane, int n, char id[12])
     }
 }
 
-/* An index that routing doesn't know of: one lane waits for a row that another one deleted, and would for ever. */
+/* An index that routing doesn't know of: one lane waits for a row that another one deleted, and
+ * would for ever. */
 static void lanes_that_wait_for_each_other_are_untied(void **state)
 {
     Made t, slow;
@@ -1009,7 +1076,8 @@ static void lanes_that_wait_for_each_other_are_untied(void **state)
     b = batch_new();
     b->lanes_before = 4;
     txn = rows_txn(b, 2);
-    for (int i = 0; i < 20000; i++) { /* the largest whole table is lane 0's, which so comes late to the others' rows */
+    for (int i = 0; i < 20000;
+         i++) { /* the largest whole table is lane 0's, which so comes late to the others' rows */
         snprintf(id, sizeof(id), "%d", i);
         INSERT(b, txn, &slow, id, id);
     }
@@ -1028,7 +1096,8 @@ static void lanes_that_wait_for_each_other_are_untied(void **state)
     assert_string_equal(query("select max(id)::text from t"), id);
 }
 
-/* --- big transactions ---------------------------------------------------------------------------- */
+/* --- big transactions ----------------------------------------------------------------------------
+ */
 
 typedef struct Fake { /* a reader that makes its changes up */
     ChangeReader base;
@@ -1060,11 +1129,13 @@ static bool fake_next(ChangeReader *self, Arena *arena, Change **change, Err *er
     if (f->next % 3 == 0)
         *change = INSERT(&in, &txn, f->made, id, "a");
     else if (f->next % 3 == 1)
-        *change = UPDATE(&in, &txn, f->made, NULL, id, f->fails && f->next >= f->count - 3 ? "bad" : "b");
+        *change =
+            UPDATE(&in, &txn, f->made, NULL, id, f->fails && f->next >= f->count - 3 ? "bad" : "b");
     else if (f->next % 9 == 2)
         *change = DELETE(&in, &txn, f->made, id, "\1");
     else
-        *change = UPDATE(&in, &txn, f->made, NULL, id, f->fails && f->next >= f->count - 3 ? "bad" : "c");
+        *change =
+            UPDATE(&in, &txn, f->made, NULL, id, f->fails && f->next >= f->count - 3 ? "bad" : "c");
     f->next++;
     *arena = in.arena;
     return true;
@@ -1102,16 +1173,22 @@ static void big_transaction_in_chunks(void **state)
     must_open(2);
     push(big_batch(&t, 1, 90000, false));
     must_settle(3);
-    assert_string_equal(query("select count(*) || ' ' || count(*) filter (where v = 'c') || ' ' || min(id) from t"), "20002 20000 -2");
+    assert_string_equal(
+        query("select count(*) || ' ' || count(*) filter (where v = 'c') || ' ' || min(id) from t"),
+        "20002 20000 -2");
     assert_int_equal(apply_counters(world.apply).replays, 0);
     sql("delete from t");
     push(big_batch(&t, 4, 90000, true));
     assert_false(settled(6));
-    assert_non_null(strstr(world.err.text, "transaction 5 committed at 0/1F4: updating public.t key (id)=(29999): new row"));
-    assert_string_equal(query("select string_agg(t::text, '') from t"), "(-1,before)"); /* all of it is gone again */
+    assert_non_null(
+        strstr(world.err.text,
+               "transaction 5 committed at 0/1F4: updating public.t key (id)=(29999): new row"));
+    assert_string_equal(query("select string_agg(t::text, '') from t"),
+                        "(-1,before)"); /* all of it is gone again */
 }
 
-/* --- crashes -------------------------------------------------------------------------------------- */
+/* --- crashes
+ * -------------------------------------------------------------------------------------- */
 
 static Batch *spread_batch(const Made *t, uint64_t at, unsigned lanes_before)
 {
@@ -1174,8 +1251,14 @@ static void crash_between_commits_is_completed(void **state)
         } else {
             assert_int_equal(p.applied.at, 1200);
         }
-        assert_string_equal(query("select count(*) || ' ' || sum(id) || ' ' || count(*) filter (where v = 'two') from t"), "900 404550 300");
-        assert_string_equal(query("select count(*) || min(last_commit) || max(last_commit) from keybridge.progress"), "30/4B00/4B0");
+        assert_string_equal(
+            query(
+                "select count(*) || ' ' || sum(id) || ' ' || count(*) filter (where v = 'two') from t"),
+            "900 404550 300");
+        assert_string_equal(
+            query(
+                "select count(*) || min(last_commit) || max(last_commit) from keybridge.progress"),
+            "30/4B00/4B0");
         shut();
         must_open(2);
         assert_false(apply_progress(world.apply).partial);
@@ -1214,14 +1297,18 @@ static void half_applied_batch_is_replayed_by_lane(void **state)
     push(spread_batch(&t, 10, 3));
     assert_false(settled(12)); /* its definition isn't the one it was routed by */
     assert_int_equal(world.err.kind, ERR_FAITHFUL);
-    assert_non_null(strstr(world.err.text, "a batch is on the target in part, and its tables were altered since"));
+    assert_non_null(strstr(world.err.text,
+                           "a batch is on the target in part, and its tables were altered since"));
     shut();
     sql("drop trigger once on t");
     must_open(3);
     sql("create or replace function bad() returns trigger language plpgsql as $$begin if (select count(*) from n) > 1 then raise 'no'; end if; return null; end$$");
     push(spread_batch(&t, 10, 3));
     must_settle(12);
-    assert_string_equal(query("select count(*) || ' ' || sum(id) || ' ' || count(*) filter (where v = 'two') from t"), "900 404550 300");
+    assert_string_equal(
+        query(
+            "select count(*) || ' ' || sum(id) || ' ' || count(*) filter (where v = 'two') from t"),
+        "900 404550 300");
 }
 
 static void batch_that_should_be_formed_again_and_isnt(void **state)
@@ -1238,7 +1325,8 @@ static void batch_that_should_be_formed_again_and_isnt(void **state)
     assert_int_equal(world.err.kind, ERR_BUG);
 }
 
-/* --- more rules ------------------------------------------------------------------------------------ */
+/* --- more rules
+ * ------------------------------------------------------------------------------------ */
 
 static void full_identity_with_a_key_on_the_target(void **state)
 {
@@ -1260,7 +1348,9 @@ static void full_identity_with_a_key_on_the_target(void **state)
     UPDATE(b, rows_txn(b, 2), &t, ROW(b, "3", "a"), "30", "a");
     push(b);
     must_settle(2);
-    assert_string_equal(query("select string_agg(t::text, '' order by id) from t where id < 4 or id > 9"), "(1,c)(2,again)(30,a)");
+    assert_string_equal(
+        query("select string_agg(t::text, '' order by id) from t where id < 4 or id > 9"),
+        "(1,c)(2,again)(30,a)");
     assert_int_equal(apply_counters(world.apply).rows_written, 4);
 }
 
@@ -1283,7 +1373,9 @@ static void nothing_identity_takes_inserts_only(void **state)
     DELETE(b, rows_txn(b, 2), &t, "1", "a");
     push(b);
     assert_false(settled(2));
-    assert_string_equal(world.err.text, "transaction 2 committed at 0/C8: deleting from public.t: the table has no replica identity, so its rows can't be found");
+    assert_string_equal(
+        world.err.text,
+        "transaction 2 committed at 0/C8: deleting from public.t: the table has no replica identity, so its rows can't be found");
 }
 
 static void trap_039_names_that_differ_by_case(void **state)
@@ -1301,7 +1393,9 @@ static void trap_039_names_that_differ_by_case(void **state)
     INSERT(b, txn, &c, "3", "4");
     push(b);
     must_settle(1);
-    assert_string_equal(query("select (select t1::text from t1) || (select \"T1\"::text from \"T1\")"), "(1,2)(3,4)");
+    assert_string_equal(
+        query("select (select t1::text from t1) || (select \"T1\"::text from \"T1\")"),
+        "(1,2)(3,4)");
 }
 
 static void trap_076_rows_that_move_between_partitions(void **state)
@@ -1342,8 +1436,11 @@ static void trap_076_rows_that_move_between_partitions(void **state)
     INSERT(b, txn, &high, "6000", "moved too");
     push(b);
     must_settle(3);
-    assert_string_equal(query("select string_agg(p::text, '' order by id) from p where id > 2000"), "(5000,moved)(6000,\"moved too\")");
-    assert_string_equal(query("select count(*) || ' ' || count(*) filter (where v = 'updated') from only low"), "97 20");
+    assert_string_equal(query("select string_agg(p::text, '' order by id) from p where id > 2000"),
+                        "(5000,moved)(6000,\"moved too\")");
+    assert_string_equal(
+        query("select count(*) || ' ' || count(*) filter (where v = 'updated') from only low"),
+        "97 20");
 }
 
 static void inheritance_children_are_their_own_tables(void **state)
@@ -1401,7 +1498,10 @@ static void wider_types_on_the_target(void **state)
         push(b);
         must_settle((uint64_t)n * 2 + 1);
     }
-    assert_string_equal(query("select string_agg(c, ' ') from (select n || ':' || count(*) c from t group by n order by n) s"), "-1:1111 77:1111");
+    assert_string_equal(
+        query(
+            "select string_agg(c, ' ') from (select n || ':' || count(*) c from t group by n order by n) s"),
+        "-1:1111 77:1111");
     assert_string_equal(query("select count(*) from t where n is null"), "1111");
     assert_int_equal(apply_counters(world.apply).replays, 0);
 }
@@ -1428,7 +1528,8 @@ static void altered_table_within_a_batch(void **state)
     assert_int_equal(apply_counters(world.apply).replays, 0);
 }
 
-/* Nothing is called durable before the server has flushed it (trap 174); the server of these tests does so late. */
+/* Nothing is called durable before the server has flushed it (trap 174); the server of these tests
+ * does so late. */
 static void trap_174_durable_is_flushed(void **state)
 {
     Made t;
@@ -1443,12 +1544,14 @@ static void trap_174_durable_is_flushed(void **state)
         Err err = ERR_INIT;
         uint64_t durable, flushed;
 
-        assert_true(lsn_parse(span_str(query("select pg_current_wal_insert_lsn()::text")), &before_it[at], &err));
+        assert_true(lsn_parse(span_str(query("select pg_current_wal_insert_lsn()::text")),
+                              &before_it[at], &err));
         fill(b, rows_txn(b, at), &t, (int)at * 100, (int)at * 100 + 20, CHANGE_INSERT, "x");
         push(b);
         must_settle(at);
         durable = apply_durable_end(world.apply).at / 100;
-        assert_true(lsn_parse(span_str(query("select pg_current_wal_flush_lsn()::text")), &flushed, &err));
+        assert_true(
+            lsn_parse(span_str(query("select pg_current_wal_flush_lsn()::text")), &flushed, &err));
         assert_true(durable == 0 || flushed > before_it[durable]);
     }
 }
@@ -1470,7 +1573,8 @@ static void crash_server(const char *data)
         usleep(2000);
 }
 
-/* A crash of the server loses what wasn't flushed: always a suffix, and at most one batch is there in part. */
+/* A crash of the server loses what wasn't flushed: always a suffix, and at most one batch is there
+ * in part. */
 static void server_crash_loses_a_suffix(void **state)
 {
     const char *data = getenv("KB_TEST_PGDATA"), *bin = getenv("KB_TEST_PGBIN");
@@ -1506,7 +1610,8 @@ static void server_crash_loses_a_suffix(void **state)
             push(b);
             must_settle(at++);
         }
-        for (uint64_t until = mono_ms() + 200; mono_ms() < until && !queue_is_closed(apply_queue(world.apply)); at++) {
+        for (uint64_t until = mono_ms() + 200;
+             mono_ms() < until && !queue_is_closed(apply_queue(world.apply)); at++) {
             Batch *b = batch_new();
 
             b->lanes_before = 3;
@@ -1524,16 +1629,22 @@ static void server_crash_loses_a_suffix(void **state)
         sql("set search_path = public, pg_catalog");
         must_open(3);
         p = apply_progress(world.apply);
-        assert_true(position_compare(p.applied_end, durable) >= 0); /* what was called durable is there */
+        assert_true(position_compare(p.applied_end, durable) >=
+                    0); /* what was called durable is there */
         lost += position_compare(p.applied_end, committed) < 0;
-        snprintf(command + 500, 400, "select coalesce(min(n), 240) || ' ' || count(*) from (select count(*) n from t where id / 1000 <= %d group by id / 1000) s", (int)(p.applied.at / 100));
+        snprintf(
+            command + 500, 400,
+            "select coalesce(min(n), 240) || ' ' || count(*) from (select count(*) n from t where id / 1000 <= %d group by id / 1000) s",
+            (int)(p.applied.at / 100));
         {
             char want[40];
 
             snprintf(want, sizeof(want), "240 %d", (int)(p.applied.at / 100));
             assert_string_equal(query(command + 500), want);
         }
-        snprintf(command + 500, 400, "select count(distinct id / 1000)::text from t where id / 1000 > %d", (int)(p.applied.at / 100));
+        snprintf(command + 500, 400,
+                 "select count(distinct id / 1000)::text from t where id / 1000 > %d",
+                 (int)(p.applied.at / 100));
         assert_string_equal(query(command + 500), p.partial ? "1" : "0");
         shut();
     }
@@ -1557,7 +1668,8 @@ static void deferred_checks_fail_before_the_commits(void **state)
     assert_false(settled(2));
     assert_int_equal(world.err.kind, ERR_FAITHFUL);
     assert_false(world.err.transient);
-    assert_string_equal(world.err.text, "transaction 2 committed at 0/C8: checking deferred constraints: refused");
+    assert_string_equal(world.err.text,
+                        "transaction 2 committed at 0/C8: checking deferred constraints: refused");
     assert_string_equal(query("select string_agg(t::text, '') from t"), "(1,good)");
 }
 
@@ -1584,10 +1696,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(trap_057_generated_columns, before, after),
         cmocka_unit_test_setup_teardown(trap_074_null_is_not_the_default, before, after),
         cmocka_unit_test_setup_teardown(trap_075_truncate, before, after),
-        cmocka_unit_test_setup_teardown(trap_081_always_triggers_fire_once_for_each_row, before, after),
+        cmocka_unit_test_setup_teardown(trap_081_always_triggers_fire_once_for_each_row, before,
+                                        after),
         cmocka_unit_test_setup_teardown(trap_175_equal_but_not_identical, before, after),
         cmocka_unit_test_setup_teardown(trap_033_missing_table_and_column, before, after),
-        cmocka_unit_test_setup_teardown(failed_transaction_stops_after_the_ones_before, before, after),
+        cmocka_unit_test_setup_teardown(failed_transaction_stops_after_the_ones_before, before,
+                                        after),
         cmocka_unit_test_setup_teardown(skip_failed_buries_it, before, after),
         cmocka_unit_test_setup_teardown(another_writer_of_progress_is_noticed, before, after),
         cmocka_unit_test_setup_teardown(lost_connection_is_transient, before, after),

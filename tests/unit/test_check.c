@@ -1,22 +1,29 @@
 /* What of engine/check needs no server: lists compared, results as JSON, databases chosen. */
 #include "engine/base/base.h"
 
-#include <setjmp.h>
 #include <cmocka.h>
 #include <jansson.h>
+#include <setjmp.h>
 
 #include "engine/check/databases.h"
 #include "engine/check/sequences.h"
 #include "engine/check/verify.h"
 #include "engine/check/verify_impl.h"
 
-#define COLUMN(n, t) {.name = (n), .type = (t), .open = "f(", .close = ")"}
-#define TABLE(s, n, c) {.schema = (s), .name = (n), .columns = (c), .column_count = ARRAY_LEN(c)}
+#define COLUMN(n, t)                                         \
+    {                                                        \
+        .name = (n), .type = (t), .open = "f(", .close = ")" \
+    }
+#define TABLE(s, n, c)                                                           \
+    {                                                                            \
+        .schema = (s), .name = (n), .columns = (c), .column_count = ARRAY_LEN(c) \
+    }
 
 static const TableColumn plain[] = {COLUMN("id", "integer"), COLUMN("v", "text")};
 static const TableColumn other_type[] = {COLUMN("id", "bigint"), COLUMN("v", "text")};
 static const TableColumn turned[] = {COLUMN("v", "text"), COLUMN("id", "integer")};
-static const TableColumn more[] = {COLUMN("id", "integer"), COLUMN("v", "text"), COLUMN("x", "text")};
+static const TableColumn more[] = {COLUMN("id", "integer"), COLUMN("v", "text"),
+                                   COLUMN("x", "text")};
 
 static TableList list_of(const Table *tables, size_t count)
 {
@@ -40,15 +47,19 @@ static void equal_lists_have_no_drift(void **state)
     (void)state;
     arena_init(&arena, 1024);
     assert_int_equal(drift_of(list_of(a, 2), list_of(a, 2), &arena).count, 0);
-    assert_int_equal(drift_of(list_of(a, 2), list_of(b, 2), &arena).count, 0); /* order isn't drift */
+    assert_int_equal(drift_of(list_of(a, 2), list_of(b, 2), &arena).count,
+                     0); /* order isn't drift */
     assert_int_equal(drift_of(list_of(NULL, 0), list_of(NULL, 0), &arena).count, 0);
 }
 
 static void drift_is_named(void **state)
 {
-    const Table a[] = {TABLE("a", "only_source", plain), TABLE("p", "cols", plain), TABLE("p", "type", plain)};
-    const Table b[] = {TABLE("p", "cols", more), TABLE("p", "type", other_type), TABLE("z", "only_target", plain)};
-    static const TableDriftKind kinds[] = {DRIFT_TABLE_MISSING, DRIFT_COLUMN_EXTRA, DRIFT_COLUMN_TYPE, DRIFT_TABLE_EXTRA};
+    const Table a[] = {TABLE("a", "only_source", plain), TABLE("p", "cols", plain),
+                       TABLE("p", "type", plain)};
+    const Table b[] = {TABLE("p", "cols", more), TABLE("p", "type", other_type),
+                       TABLE("z", "only_target", plain)};
+    static const TableDriftKind kinds[] = {DRIFT_TABLE_MISSING, DRIFT_COLUMN_EXTRA,
+                                           DRIFT_COLUMN_TYPE, DRIFT_TABLE_EXTRA};
     Arena arena ON_EXIT(arena_fini);
     TableDriftList drift;
 
@@ -81,7 +92,8 @@ static void more_drift_than_one_piece_of_memory(void **state)
     drift = drift_of(list_of(many, ARRAY_LEN(many)), list_of(NULL, 0), &arena);
     assert_int_equal(drift.count, 1000);
     assert_string_equal(drift.items[999].table, "t0999");
-    assert_ptr_equal(tables_find(&(TableList){.tables = many, .count = 1000}, "s", "t0777"), &many[777]);
+    assert_ptr_equal(tables_find(&(TableList){.tables = many, .count = 1000}, "s", "t0777"),
+                     &many[777]);
     assert_null(tables_find(&(TableList){.tables = many, .count = 1000}, "s", "t1000"));
     assert_null(tables_find(&(TableList){.tables = many, .count = 1000}, "r", "t0000"));
 }
@@ -102,18 +114,21 @@ static void other_encodings_are_drift(void **state)
 
 static void columns_of_tables_types_go_as_text_between_logical_copies(void **state)
 {
-    const TableColumn columns[] = {{.name = "c\"x", .open = "record_send(", .close = ")", .carries_oids = true},
-                                   {.name = "v", .open = "textsend(", .close = ")"}};
+    const TableColumn columns[] = {
+        {.name = "c\"x", .open = "record_send(", .close = ")", .carries_oids = true},
+        {.name = "v", .open = "textsend(", .close = ")"}};
     const Table table = TABLE("s", "t", columns);
     AUTO_BUF sql;
 
     (void)state;
     buf_init(&sql, 4096);
     hash_put_columns(&sql, &table, false);
-    assert_string_equal(buf_str(&sql), "array[record_send(t.\"c\"\"x\"),textsend(t.\"v\")]::bytea[]");
+    assert_string_equal(buf_str(&sql),
+                        "array[record_send(t.\"c\"\"x\"),textsend(t.\"v\")]::bytea[]");
     buf_clear(&sql);
     hash_put_columns(&sql, &table, true);
-    assert_string_equal(buf_str(&sql), "array[textsend(format('%L',t.\"c\"\"x\")),textsend(t.\"v\")]::bytea[]");
+    assert_string_equal(buf_str(&sql),
+                        "array[textsend(format('%L',t.\"c\"\"x\")),textsend(t.\"v\")]::bytea[]");
 }
 
 static void verdict_of_the_whole(void **state)
@@ -133,13 +148,32 @@ static void verdict_of_the_whole(void **state)
 
 static void results_are_json(void **state)
 {
-    VerifyRow row = {.kind = ROW_CHANGED, .key = "id='\"\\\n'", .columns = "a, b", .source = "a=1", .target = "a=2", .copies = 1};
-    VerifyTable tables[2] = {{.schema = "s", .name = "t\"", .verdict = VERIFY_DIFFERENT, .rows = &row, .row_count = 1, .changed = 1},
+    VerifyRow row = {.kind = ROW_CHANGED,
+                     .key = "id='\"\\\n'",
+                     .columns = "a, b",
+                     .source = "a=1",
+                     .target = "a=2",
+                     .copies = 1};
+    VerifyTable tables[2] = {{.schema = "s",
+                              .name = "t\"",
+                              .verdict = VERIFY_DIFFERENT,
+                              .rows = &row,
+                              .row_count = 1,
+                              .changed = 1},
                              {.schema = "s", .name = "u", .verdict = VERIFY_ERROR}};
     TableDrift drift = {.kind = DRIFT_TABLE_EXTRA, .schema = "s", .table = "x"};
     TableLeftOut out = {"s", "f", "foreign table"};
-    VerifyResult r = {.database = "db", .how = VERIFY_AT_POSITION, .position = {0, 0x1600000000}, .note = "n", .tables = tables,
-                      .table_count = 2, .drift = {&drift, 1}, .left_out = &out, .left_out_count = 1, .different = 1, .errors = 1};
+    VerifyResult r = {.database = "db",
+                      .how = VERIFY_AT_POSITION,
+                      .position = {0, 0x1600000000},
+                      .note = "n",
+                      .tables = tables,
+                      .table_count = 2,
+                      .drift = {&drift, 1},
+                      .left_out = &out,
+                      .left_out_count = 1,
+                      .different = 1,
+                      .errors = 1};
     json_t *json;
     AUTO_BUF text;
 
@@ -156,9 +190,15 @@ static void results_are_json(void **state)
 
 static void sequences_are_json(void **state)
 {
-    Sequence items[] = {{.schema = "s", .name = "q", .source = {.there = true, .last_value = INT64_MIN, .increment = -1, .type = "bigint"},
-                         .verdict = SEQUENCE_MISSING},
-                        {.schema = "s", .name = "r", .before = {.there = true, .type = "smallint"}, .verdict = SEQUENCE_EXTRA}};
+    Sequence items[] = {
+        {.schema = "s",
+         .name = "q",
+         .source = {.there = true, .last_value = INT64_MIN, .increment = -1, .type = "bigint"},
+         .verdict = SEQUENCE_MISSING},
+        {.schema = "s",
+         .name = "r",
+         .before = {.there = true, .type = "smallint"},
+         .verdict = SEQUENCE_EXTRA}};
     SequencesResult r = {.database = "d", .items = items, .count = 2};
     json_t *json;
     AUTO_BUF text;

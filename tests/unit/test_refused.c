@@ -6,13 +6,15 @@
 
 #include <cmocka.h>
 
-#define LINE(time, who) time " UTC:" who ":[77]:FATAL:  database \"shop\" is not currently accepting connections\n"
+#define LINE(time, who) \
+    time " UTC:" who ":[77]:FATAL:  database \"shop\" is not currently accepting connections\n"
 
 static void lines_are_counted_by_who(void **state)
 {
-    static const char text[] = LINE("2026-11-24 14:02:35", "10.0.0.1(1):app@shop") LINE("2026-11-24 14:02:36", "10.0.0.1(1):app@shop")
-        LINE("2026-11-24 14:02:37", "10.0.0.2(2):job@shop") "2026-11-24 14:02:37 UTC:10.0.0.1(3):app@shop:[78]:LOG:  something else\n"
-        LINE("2026-11-24 14:02:38", "10.0.0.1(9):app@shop") "torn line without an end";
+    static const char text[] = LINE("2026-11-24 14:02:35", "10.0.0.1(1):app@shop") LINE(
+        "2026-11-24 14:02:36", "10.0.0.1(1):app@shop")
+        LINE("2026-11-24 14:02:37", "10.0.0.2(2):job@shop") "2026-11-24 14:02:37 UTC:10.0.0.1(3):app@shop:[78]:LOG:  something else\n" LINE(
+            "2026-11-24 14:02:38", "10.0.0.1(9):app@shop") "torn line without an end";
     uint64_t count;
     AUTO_BUF who;
 
@@ -26,7 +28,9 @@ static void lines_are_counted_by_who(void **state)
 static void odd_lines_do_no_harm(void **state)
 {
     static const char *const texts[] = {
-        "", "\n\n", "is not currently accepting connections",
+        "",
+        "\n\n",
+        "is not currently accepting connections",
         "2026-11-24 14:02:37 UTC is not currently accepting connections",
         "2026-11-24 14:02:37 UTC:host:is not currently accepting connections",
         "2026-11-24 14:02:37 UTC:10.0.0.1(1):app is not currently accepting connections",

@@ -1,15 +1,16 @@
-/* Routing and compaction against a model: whatever random transactions did to tables in memory, writing the plan's
- * parts to the tables as they were before must give the same rows, whichever lane comes first. */
+/* Routing and compaction against a model: whatever random transactions did to tables in memory,
+ * writing the plan's parts to the tables as they were before must give the same rows, whichever
+ * lane comes first. */
 #include "engine/base/base.h"
 
-#include <setjmp.h>
 #include <cmocka.h>
+#include <setjmp.h>
 
 #include "engine/stream/router.h"
 #include "tests/unit/rows.h"
 
-#define TABLES 5
-#define COLUMNS 4
+#define TABLES    5
+#define COLUMNS   4
 #define ROWS_MOST 4000
 
 /* --- the model: rows are small arrays of texts --- */
@@ -53,20 +54,22 @@ static bool describe(void *self, const Relation *rel, Table **table, Err *err)
 
 static const TableSource source = {NULL, describe};
 
-/* 0 keyed, spread; 1 keyed by two columns, spread; 2 keyed, with a further unique key: one lane; 3 without a key, FULL;
- * 4 keyed under FULL. */
+/* 0 keyed, spread; 1 keyed by two columns, spread; 2 keyed, with a further unique key: one lane; 3
+ * without a key, FULL; 4 keyed under FULL. */
 static void set_up(void)
 {
     static const char *const names[TABLES] = {"plain", "pair", "unique", "keyless", "full"};
-    static const char *const columns[TABLES] = {"a*:23 b:25 c:25 d:25", "a*:23 b*:23 c:25 d:25", "a*:23 b:23 c:25 d:25",
-                                                "a*:23 b*:23 c*:25 d*:25", "a*:23 b*:23 c*:25 d*:25"};
+    static const char *const columns[TABLES] = {"a*:23 b:25 c:25 d:25", "a*:23 b*:23 c:25 d:25",
+                                                "a*:23 b:23 c:25 d:25", "a*:23 b*:23 c*:25 d*:25",
+                                                "a*:23 b*:23 c*:25 d*:25"};
     static const char identity[TABLES] = {'d', 'i', 'd', 'f', 'f'};
 
     for (unsigned i = 0; i < TABLES; i++) {
         Table *t = &descriptions[i];
 
         made_init(&relations[i], i + 1, names[i], identity[i], columns[i]);
-        *t = (Table){.rel = &relations[i].rel, .place = names[i], .key = first_column, .key_count = 1};
+        *t = (Table){
+            .rel = &relations[i].rel, .place = names[i], .key = first_column, .key_count = 1};
         t->spread = i < 2 || i == 4;
         t->fingerprint = i;
     }
@@ -83,7 +86,8 @@ static int key_columns(unsigned t)
 
 static const char *text_of(Value v, char out[12])
 {
-    snprintf(out, 12, "%.*s", v.kind == VALUE_NULL ? 0 : (int)v.len, v.at ? (const char *)v.at : "");
+    snprintf(out, 12, "%.*s", v.kind == VALUE_NULL ? 0 : (int)v.len,
+             v.at ? (const char *)v.at : "");
     return out;
 }
 
@@ -250,7 +254,8 @@ static void update_one(Batch *b, Txn *txn, Model *m, unsigned t, uint32_t range,
         keys[1] = second;
     }
     new = random_row(b, keys, t == 1 ? 2 : 1);
-    if (t != 3 && find(table, t, new) != SIZE_MAX && find(table, t, new) != (size_t)(row - table->rows))
+    if (t != 3 && find(table, t, new) != SIZE_MAX &&
+        find(table, t, new) != (size_t)(row - table->rows))
         return;
     for (int c = t == 1 ? 2 : 1; c < COLUMNS; c++)
         if (rnd(4) == 0)
@@ -335,10 +340,12 @@ static void random_batches_come_out_equal(void **state)
             assert_int_equal(plan->lanes, lanes);
             written = before;
             for (unsigned n = 0, first = rnd(lanes); n < lanes; n++)
-                for (const TableRows *rows = plan->parts[(first + n) % lanes]; rows; rows = rows->next)
+                for (const TableRows *rows = plan->parts[(first + n) % lanes]; rows;
+                     rows = rows->next)
                     write_rows(&written, rows);
             assert_same(&after, &written);
-            /* The same parts, step by step: half of the lanes have it already, the rest is replayed. */
+            /* The same parts, step by step: half of the lanes have it already, the rest is
+             * replayed. */
             written = before;
             for (unsigned lane = 0; lane < lanes; lane++) {
                 if (lane % 2 == 0)
@@ -388,7 +395,8 @@ static void gathering_comes_out_equal(void **state)
                     GatherResult got = gather_add(g, change, txn, &err);
 
                     if (got == GATHER_FLUSH_FIRST || rnd(50) == 0) {
-                        for (const TableRows *rows = gather_rows(g, &confused); rows; rows = rows->next)
+                        for (const TableRows *rows = gather_rows(g, &confused); rows;
+                             rows = rows->next)
                             write_rows(&written, rows);
                         gather_reset(g);
                         if (got == GATHER_FLUSH_FIRST)
