@@ -69,6 +69,7 @@ def test_trap_003_nothing_is_confirmed_early(pair):
     """While the target stands still, other WAL and keepalives must not move the slot."""
     pair.both("create table t (a int primary key); create table other (a int)")
     pair.prepare("for table t")
+    pair.source.sql(f"alter database {pair.id} set wal_sender_timeout = '2s'")    # so that status goes often
     pair.source.sql("insert into t values (1)")
     run = pair.start()
     pair.caught_up()
