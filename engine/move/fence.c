@@ -164,9 +164,25 @@ Pg *fence_side(Fence *fence, size_t db)
     return &fence->holders[db].side;
 }
 
+static bool may_end_sessions(Fence *fence, Err *err)
+{
+    AUTO_RESULT res = pg_rows(&fence->maintenance, err,
+                              "select quote_ident(current_user) from pg_roles where rolname = current_user and not rolsuper"
+                              " and not pg_has_role(current_user, 'pg_signal_backend', 'USAGE')");
+
+    if (!res)
+        return false;
+    if (PQntuples(res) == 0)
+        return true;
+    err_fail(err, ERR_SOURCE, "%s may not end other users' sessions, so it can't close the source", PQgetvalue(res, 0, 0));
+    return err_hint(err, "GRANT pg_signal_backend TO %s", PQgetvalue(res, 0, 0));
+}
+
 bool fence_check(Fence *fence, size_t *tables, Err *err)
 {
     *tables = 0;
+    if (!may_end_sessions(fence, err))
+        return false;
     for (size_t i = 0; i < fence->conf.count; i++) {
         Holder *holder = &fence->holders[i];
         AUTO_RESULT res = pg_rows(&holder->side, err,
@@ -496,12 +512,15 @@ static void put_array(Buf *buf, const Fence *fence)
     buf_putc(buf, '}');
 }
 
-/* Everybody but us, the walsenders (they only read) and autovacuum (it changes no data). Our own streams are spared
+/* Everybody but us, the walsenders (they only read), autovacuum (it changes no data) and, unless we are a superuser, superusers:
+ * on RDS that is the service itself, which nobody can end. Our own streams are spared
  * as long as they drain ($2); the connections that hold the fence always ($3). */
 static const char others_sql[] =
     "select pid, coalesce(usename, '?') || coalesce(' from ' || host(client_addr), '')"
     " || coalesce(' (' || nullif(application_name, '') || ')', '') from pg_stat_activity"
     " where datname = any($1::text[]) and backend_type not in ('walsender', 'autovacuum worker')"
+    " and ((select rolsuper from pg_roles where rolname = current_user)"
+    "  or not coalesce((select rolsuper from pg_roles r where r.oid = usesysid), false))"
     " and not ($2::bool and application_name like 'keybridge%' and usename = current_user)"
     " and pid <> all($3::int[]) order by 2";
 

@@ -35,7 +35,14 @@ static bool publish_list(Pg *pg, const char *publication, Err *err)
         buf_puts(&sql, i ? ", " : " for table ");
         pg_put_table(&sql, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1));
     }
-    return buf_ok(&sql, "the list of tables", err) && pg_exec(pg, buf_str(&sql), err);
+    if (!buf_ok(&sql, "the list of tables", err))
+        return false;
+    if (pg_exec(pg, buf_str(&sql), err))
+        return true;
+    return strcmp(err->code, "42501") == 0
+               ? err_hint(err, "make the user a member of the tables' owner and let it create in the database: GRANT the owner's role"
+                               " TO it, GRANT CREATE ON DATABASE … TO it")
+               : false;
 }
 
 bool origin_publish(Pg *pg, const char *publication, bool ours, bool *all_tables, Err *err)

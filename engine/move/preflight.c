@@ -113,6 +113,11 @@ static const Check server_checks[] = {
      " current_user) and not exists (select from pg_roles r where r.rolname = 'rds_replication' and"
      " pg_has_role(current_user, r.oid, 'MEMBER'))",
      "the user may not replicate", "ALTER ROLE … REPLICATION, on RDS GRANT rds_replication TO …"},
+    {"signal right", FINDING_REFUSE,
+     "select quote_ident(current_user) from pg_roles where rolname = current_user and not rolsuper and not"
+     " pg_has_role(current_user, 'pg_signal_backend', 'USAGE')",
+     "the user may not end other users' sessions, so it can't close the source at the cut-over",
+     "GRANT pg_signal_backend TO the user"},
     {"slots", FINDING_REFUSE,
      "select (current_setting('max_replication_slots')::int - count(*)) || ' free of ' || current_setting("
      "'max_replication_slots') || ', ' || $1::text || ' needed' from pg_replication_slots having"

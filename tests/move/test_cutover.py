@@ -205,6 +205,9 @@ def test_another_owner_is_told_before_anything_is_blocked(moved):
     moved.source.sql(f"create role {name} login replication password '{kb.PASSWORD}'; grant pg_read_all_data, pg_write_all_data to {name}")
     dsn = moved.source.dsn.replace("postgres://postgres:", f"postgres://{name}:")
     done = cutover(moved, env={"KEYBRIDGE_SOURCE": dsn})
+    assert done.code == 4 and "may not end other users' sessions" in done.error() and "pg_signal_backend" in done.hint(), done
+    moved.source.sql(f"grant pg_signal_backend to {name}")
+    done = cutover(moved, env={"KEYBRIDGE_SOURCE": dsn})
     assert done.code == 4 and "belongs to postgres" in done.error() and "GRANT postgres TO" in done.hint(), done
     assert writable(moved.source)
     moved.source.sql(f"drop owned by {name}; drop role {name}")

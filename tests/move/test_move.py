@@ -1,6 +1,7 @@
 """Whole migrations in the lab: real servers, real load, AWS's wire protocols."""
 import os
 import random
+import re
 import stat
 import time
 
@@ -185,6 +186,43 @@ def test_copied_subscriptions_slots_and_prepared_transactions_are_quieted(scene)
     assert config == [(["default_transaction_read_only=off"],)]
     scene.sql("insert into types (t) values ('after')", name=scene.target)
     assert scene.sql("select count(*) from audit", name=scene.target) == [(1,)]
+
+
+def test_answers_that_are_lost_throttled_or_broken(scene):
+    """Every call that makes something loses its answer once; others are throttled, answered with 500 or HTML, or cut off."""
+    scene.create(scale=0, MaxAllocatedStorage=100).load(rate=0)
+    for action in ("CreateDBSnapshot", "CopyDBSnapshot", "RestoreDBInstanceFromDBSnapshot", "ModifyDBInstance",
+                   "ChangeResourceRecordSets"):
+        scene.lab.faults.add("lost", action)
+    scene.lab.faults.add("throttle", "DescribeDBInstances", times=2, after=2)
+    scene.lab.faults.add("status", "DescribeDBSnapshots", times=2, status=500)
+    scene.lab.faults.add("drop", "DownloadDBLogFilePortion")
+    scene.lab.faults.add("html", "DescribeKey", status=503)
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    scene.proved()
+    snapshots = [x for x in scene.rds.describe_db_snapshots()["DBSnapshots"] if x["DBInstanceIdentifier"] == scene.name]
+    assert len(snapshots) == 2
+
+
+@pytest.mark.parametrize("what,env,code,word", [
+    ("password", {"KEYBRIDGE_DB_PASSWORD": "wrong"}, 4, "password"),
+    ("credentials", {"AWS_ACCESS_KEY_ID": "AKIANOBODY"}, 6, "InvalidClientTokenId|security token|credentials"),
+    ("endpoint", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "2"}, 6, "(?i)connect"),
+])
+def test_what_is_wrong_is_said_in_one_line(scene, what, env, code, word):
+    scene.create(scale=0)
+    done = scene.run("--cutover", env=env)
+    assert done.code == code, (what, done)
+    assert re.search(word, done.error()) and done.hint(), (what, done)
+    scene.source_is_untouched()
+
+
+@pytest.mark.parametrize("missing", ["--instance=", "--kms-key="])
+def test_what_is_missing_is_said(scene, missing):
+    args = [a for a in scene.args("run") if not a.startswith(missing)]
+    done = scene.kb.run(*args, env=scene.env())
+    assert done.code == 2 and missing[:-1] in done.error() and done.hint(), done
 
 
 # Every place at which a run is killed once, in the order in which they come. One migration goes through all of them: each rerun
