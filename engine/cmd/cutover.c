@@ -2,9 +2,9 @@
 
 #include "engine/cmd/cmd.h"
 #include "engine/move/bridge.h"
+#include "engine/move/entry.h"
 #include "engine/move/origin.h"
 #include "engine/move/phases.h"
-#include "engine/move/entry.h"
 
 static const Phase quiet_phases[] = {{"quiet", "target made still", phase_quiet, true}};
 
@@ -30,12 +30,15 @@ static bool follow(Move *move, Err *err)
 
 static bool cut_over(Move *move, Err *err)
 {
-    bool ok = cutover_undo(move, err) &&
-              (move->conf->dry_run || phases_run(move, quiet_phases, ARRAY_LEN(quiet_phases), err)) &&
-              follow(move, err) && journal_phase_begin(move->journal, "cutover", err) && cutover_run(move, err);
+    bool ok =
+        cutover_undo(move, err) &&
+        (move->conf->dry_run || phases_run(move, quiet_phases, ARRAY_LEN(quiet_phases), err)) &&
+        follow(move, err) && journal_phase_begin(move->journal, "cutover", err) &&
+        cutover_run(move, err);
     Err ignored = ERR_INIT;
 
-    if (!journal_phase_end(move->journal, "cutover", ok ? "done" : "undone", ok ? "" : err->text, &ignored))
+    if (!journal_phase_end(move->journal, "cutover", ok ? "done" : "undone", ok ? "" : err->text,
+                           &ignored))
         log_err(LOG_LEVEL_WARN, "the journal can't be written", &ignored);
     if (ok && move->conf->dry_run)
         printf("ready for the cut-over; nothing was blocked or changed (--dry-run)\n");
@@ -71,11 +74,14 @@ static bool cutover_command(const Conf *conf, const Stop *stop, int argc, char *
 const Command cmd_cutover = {
     .name = "cutover",
     .summary = "move the application from one database to the other",
-    .about = "Locks all tables of the source, waits until the target has everything, sets the sequences, closes the source,"
-             " opens the target and moves the clients. Undone when it takes longer than --timeout.\nNeeds a stream between the"
-             " two: one that keybridge replicate runs now, or the slot and the progress of one that was stopped.",
-    .sections = "source.dsn target.dsn tls stream.slot stream.publication apply spool state check.database cutover aws.region"
-                " aws.profile aws.poll switch",
+    .about =
+        "Locks all tables of the source, waits until the target has everything, sets the sequences, closes the source,"
+        " opens the target and moves the clients. Undone when it takes longer than --timeout.\nNeeds a stream between the"
+        " two: one that keybridge replicate runs now, or the slot and the progress of one that was stopped.",
+    .sections =
+        "source.dsn target.dsn tls stream.slot stream.publication apply spool state check.database cutover aws.region"
+        " aws.profile aws.poll switch",
     .run = cutover_command,
-    .examples = "keybridge cutover --source postgres://old/app --target postgres://new/app --slot app --dry-run",
+    .examples =
+        "keybridge cutover --source postgres://old/app --target postgres://new/app --slot app --dry-run",
 };

@@ -1,19 +1,20 @@
 #include "engine/cmd/cmd.h"
 #include "engine/model/position.h"
-#include "engine/move/phases.h"
 #include "engine/move/entry.h"
+#include "engine/move/phases.h"
 
 static void print_text(const Move *move)
 {
     char start[LSN_TEXT];
 
-    printf("new instance %s (%s:%u), key %s, quiet and read-only\n\n", move->target_name, move->ends.new_host,
-           move->ends.new_port, move->key_arn);
+    printf("new instance %s (%s:%u), key %s, quiet and read-only\n\n", move->target_name,
+           move->ends.new_host, move->ends.new_port, move->key_arn);
     for (size_t i = 0; i < move->db_count; i++)
         printf("keybridge replicate --slot %s --publication %s --start-lsn %s \\\n"
                "    --source postgres://%s:%u/%s --target postgres://%s:%u/%s\n",
-               move->dbs[i].slot, move->publication, lsn_text(move->dbs[i].start, start), move->ends.old_host,
-               move->ends.old_port, move->dbs[i].name, move->ends.new_host, move->ends.new_port, move->dbs[i].name);
+               move->dbs[i].slot, move->publication, lsn_text(move->dbs[i].start, start),
+               move->ends.old_host, move->ends.old_port, move->dbs[i].name, move->ends.new_host,
+               move->ends.new_port, move->dbs[i].name);
 }
 
 static void print_json(const Move *move)
@@ -47,7 +48,8 @@ static bool provision_run(const Conf *conf, const Stop *stop, int argc, char **a
 
     (void)argc;
     (void)argv;
-    ok = entry_open(&move, conf, stop, err) && phases_run(&move, provision_phases, provision_phase_count, err);
+    ok = entry_open(&move, conf, stop, err) &&
+         phases_run(&move, provision_phases, provision_phase_count, err);
     if (ok && conf->json)
         print_json(&move);
     else if (ok)
@@ -59,9 +61,11 @@ static bool provision_run(const Conf *conf, const Stop *stop, int argc, char **a
 const Command cmd_provision = {
     .name = "provision",
     .summary = "only the copy under the new key, with its exact position",
-    .about = "Publication, slot and marker on the source, snapshot, copy under the new key, restore with every setting, exact"
-             " position, quiet target. Prints the replicate command that goes on from there; keybridge run does too.",
-    .sections = "source.dsn tls stream.slot stream.publication state check.database aws switch apply.retry",
+    .about =
+        "Publication, slot and marker on the source, snapshot, copy under the new key, restore with every setting, exact"
+        " position, quiet target. Prints the replicate command that goes on from there; keybridge run does too.",
+    .sections =
+        "source.dsn tls stream.slot stream.publication state check.database aws switch apply.retry",
     .run = provision_run,
     .examples = "keybridge provision --instance orders --kms-key alias/new",
 };

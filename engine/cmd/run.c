@@ -2,8 +2,8 @@
 #include "engine/cmd/cmd.h"
 #include "engine/move/bridge.h"
 #include "engine/move/cutover.h"
-#include "engine/move/phases.h"
 #include "engine/move/entry.h"
+#include "engine/move/phases.h"
 
 /* Without --cutover the new side goes on following until somebody stops it. */
 static bool keep_following(Move *move, Err *err)
@@ -57,7 +57,8 @@ static bool go_on(Move *move, Err *err)
         return finish(move, err);
     if (open)
         return cutover_forward(move, err) && finish(move, err);
-    return cutover_undo(move, err) && phases_run(move, provision_phases, provision_phase_count, err) &&
+    return cutover_undo(move, err) &&
+           phases_run(move, provision_phases, provision_phase_count, err) &&
            phases_run(move, stream_phases, stream_phase_count, err) &&
            (move->conf->cutover ? cut_over(move, err) : keep_following(move, err));
 }
@@ -77,11 +78,14 @@ static bool run_run(const Conf *conf, const Stop *stop, int argc, char **argv, E
 const Command cmd_run = {
     .name = "run",
     .summary = "the whole migration, resumable; stops before the cut-over unless told --cutover",
-    .about = "Snapshot, copy under the new key, restore with every setting, stream from the snapshot's exact position, compare"
-             " every row, and with --cutover move the application.\nIt may be stopped or killed at any moment: run again, with"
-             " the same state directory, goes on.",
-    .sections = "source.dsn target.dsn tls stream.slot stream.publication apply spool state check.database verify cutover aws switch output",
+    .about =
+        "Snapshot, copy under the new key, restore with every setting, stream from the snapshot's exact position, compare"
+        " every row, and with --cutover move the application.\nIt may be stopped or killed at any moment: run again, with"
+        " the same state directory, goes on.",
+    .sections =
+        "source.dsn target.dsn tls stream.slot stream.publication apply spool state check.database verify cutover aws switch output",
     .run = run_run,
-    .examples = "keybridge run --instance orders --kms-key alias/new\n"
-                "keybridge run --instance orders --kms-key alias/new --record db.example.com --cutover",
+    .examples =
+        "keybridge run --instance orders --kms-key alias/new\n"
+        "keybridge run --instance orders --kms-key alias/new --record db.example.com --cutover",
 };

@@ -48,7 +48,10 @@ static void print_phases(const Seen *seen)
     struct libscols_table *table = scols_new_table();
 
     for (size_t i = 0; i < ARRAY_LEN(heads); i++)
-        scols_table_new_column(table, heads[i], 0.1, i == 2 || i == 3 ? SCOLS_FL_RIGHT : i == 4 ? SCOLS_FL_WRAP : 0);
+        scols_table_new_column(table, heads[i], 0.1,
+                               i == 2 || i == 3 ? SCOLS_FL_RIGHT
+                               : i == 4         ? SCOLS_FL_WRAP
+                                                : 0);
     for (size_t i = 0; i < seen->phase_count; i++) {
         const JournalPhase *p = &seen->phases[i];
         struct libscols_line *line = scols_table_new_line(table, NULL);
@@ -79,9 +82,11 @@ static void put_progress(const json_t *progress, const char *key, char *out, siz
         snprintf(out, size, "%.0f", json_number_value(value));
 }
 
-static void add_progress(const Seen *seen, const char *database, struct libscols_line *line, size_t at)
+static void add_progress(const Seen *seen, const char *database, struct libscols_line *line,
+                         size_t at)
 {
-    static const char *const keys[] = {"applied_lsn", "lag_bytes", "lag_ms", "transactions_per_s", "at"};
+    static const char *const keys[] = {"applied_lsn", "lag_bytes", "lag_ms", "transactions_per_s",
+                                       "at"};
     json_t *progress = json_loads(fact(seen, database, "progress"), 0, NULL);
 
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
@@ -95,7 +100,8 @@ static void add_progress(const Seen *seen, const char *database, struct libscols
 
 static void print_databases(const Seen *seen)
 {
-    static const char *const heads[] = {"DATABASE", "SLOT", "CONSISTENT", "START", "APPLIED", "LAG BYTES", "LAG MS", "TX/S", "AS OF"};
+    static const char *const heads[] = {"DATABASE",  "SLOT",   "CONSISTENT", "START", "APPLIED",
+                                        "LAG BYTES", "LAG MS", "TX/S",       "AS OF"};
     struct libscols_table *table = scols_new_table();
 
     for (size_t i = 0; i < ARRAY_LEN(heads); i++)
@@ -127,12 +133,14 @@ static const char *cutover_text(const Seen *seen)
 
 static void print_text(const Seen *seen)
 {
-    printf("%s, migration %s, cut-over %s\n\n", fact(seen, "", "what"), fact(seen, "", "id"), cutover_text(seen));
+    printf("%s, migration %s, cut-over %s\n\n", fact(seen, "", "what"), fact(seen, "", "id"),
+           cutover_text(seen));
     print_phases(seen);
     printf("\n");
     print_databases(seen);
     if (*fact(seen, "", "blocked_us"))
-        printf("\nwrites were blocked for %.0f ms\n", strtod(fact(seen, "", "blocked_us"), NULL) / 1000);
+        printf("\nwrites were blocked for %.0f ms\n",
+               strtod(fact(seen, "", "blocked_us"), NULL) / 1000);
 }
 
 static void put_member(Buf *out, const char *name, const char *value)
@@ -178,7 +186,8 @@ static void print_json(const Seen *seen)
         put_member(&out, "slot", fact(seen, name, "slot"));
         buf_putc(&out, ',');
         put_member(&out, "start", fact(seen, name, "start"));
-        buf_printf(&out, ",\"progress\":%s}", *fact(seen, name, "progress") ? fact(seen, name, "progress") : "null");
+        buf_printf(&out, ",\"progress\":%s}",
+                   *fact(seen, name, "progress") ? fact(seen, name, "progress") : "null");
     }
     buf_puts(&out, "]}\n");
     fputs(buf_str(&out), stdout);
@@ -219,7 +228,8 @@ static bool status_run(const Conf *conf, const Stop *stop, int argc, char **argv
 const Command cmd_status = {
     .name = "status",
     .summary = "where the migration stands",
-    .about = "Reads the state directory only: no connection is made, and a run that is going on isn't disturbed.",
+    .about =
+        "Reads the state directory only: no connection is made, and a run that is going on isn't disturbed.",
     .sections = "state output",
     .run = status_run,
     .examples = "keybridge status --watch",

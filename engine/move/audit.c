@@ -10,7 +10,7 @@
 #include "engine/move/sha256.h"
 
 #define ENTRY_MOST (1u << 20)
-#define NO_ENTRY "0000000000000000000000000000000000000000000000000000000000000000"
+#define NO_ENTRY   "0000000000000000000000000000000000000000000000000000000000000000"
 
 struct Audit {
     int fd;
@@ -42,9 +42,11 @@ static bool read_file(int fd, const char *path, Buf *out, Err *err)
     }
 }
 
-/* Every line must end with ,"prev":"<hash of the line before>"}. Walks whole lines and gives the length of the good
- * part; what is behind the last newline is a torn entry, and no business of the chain. */
-static bool walk(Span all, const char *path, char head[SHA256_TEXT], uint64_t *entries, size_t *good, Err *err)
+/* Every line must end with ,"prev":"<hash of the line before>"}. Walks whole lines and gives the
+ * length of the good part; what is behind the last newline is a torn entry, and no business of the
+ * chain. */
+static bool walk(Span all, const char *path, char head[SHA256_TEXT], uint64_t *entries,
+                 size_t *good, Err *err)
 {
     char tail[96];
 
@@ -62,9 +64,12 @@ static bool walk(Span all, const char *path, char head[SHA256_TEXT], uint64_t *e
         line = span_of(start, (size_t)(end - start));
         len = snprintf(tail, sizeof(tail), ",\"prev\":\"%s\"}", head);
         if (line.len < (size_t)len || memcmp(end - len, tail, (size_t)len) != 0) {
-            err_fail(err, ERR_STATE, "%s: entry %" PRIu64 " doesn't follow from the one before", path, *entries + 1);
-            return err_hint(err, "the audit log was changed after it was written; keep it as evidence and go on with "
-                                 "another --state-dir");
+            err_fail(err, ERR_STATE, "%s: entry %" PRIu64 " doesn't follow from the one before",
+                     path, *entries + 1);
+            return err_hint(
+                err,
+                "the audit log was changed after it was written; keep it as evidence and go on with "
+                "another --state-dir");
         }
         sha256_text(line, head);
         *entries += 1;
@@ -150,7 +155,8 @@ static void put_field(Buf *buf, const LogField *field)
         buf_puts(buf, field->value.u64 ? "true" : "false");
         break;
     case LOG_LSN:
-        snprintf(text, sizeof(text), "\"%X/%X\"", (unsigned)(field->value.u64 >> 32), (unsigned)field->value.u64);
+        snprintf(text, sizeof(text), "\"%X/%X\"", (unsigned)(field->value.u64 >> 32),
+                 (unsigned)field->value.u64);
         buf_puts(buf, text);
         break;
     case LOG_END:
@@ -179,7 +185,8 @@ bool audit_event(Audit *audit, Err *err, const char *event, const LogField *fiel
     AUTO_BUF buf;
 
     buf_init(&buf, ENTRY_MOST);
-    buf_printf(&buf, "{\"entry\":%" PRIu64 ",\"time\":\"%s\",\"event\":", audit->entries + 1, wall_text(wall_us(), when));
+    buf_printf(&buf, "{\"entry\":%" PRIu64 ",\"time\":\"%s\",\"event\":", audit->entries + 1,
+               wall_text(wall_us(), when));
     buf_put_json(&buf, span_str(event));
     for (; fields->kind != LOG_END; fields++)
         put_field(&buf, fields);

@@ -1,15 +1,16 @@
 /* The phases in which the new side follows the old one, and is proved equal. */
+#include "engine/move/bridge.h"
 #include "engine/base/crash.h"
 #include "engine/base/mono.h"
 #include "engine/check/sequences.h"
 #include "engine/check/verify.h"
 #include "engine/model/position.h"
-#include "engine/move/bridge.h"
 #include "engine/move/phases.h"
 
 #define KEEP_MS 1000
 
-/* For `keybridge status`, which looks at the journal only. A moment that can't be written down is no reason to stop. */
+/* For `keybridge status`, which looks at the journal only. A moment that can't be written down is
+ * no reason to stop. */
 static void keep_progress(Move *move)
 {
     static uint64_t kept_ms;
@@ -26,10 +27,11 @@ static void keep_progress(Move *move)
         char when[WALL_TEXT];
 
         snprintf(json, sizeof(json),
-                 "{\"at\":\"%s\",\"applied_lsn\":\"%s\",\"lag_bytes\":%" PRIu64 ",\"lag_ms\":%" PRId64
-                 ",\"transactions\":%" PRIu64 ",\"transactions_per_s\":%.0f,\"spool_bytes\":%" PRIu64 "}",
-                 wall_text(wall_us(), when), lsn_text(s.applied_end.at, at), s.lag_bytes, s.lag_us / 1000, s.transactions,
-                 s.transactions_per_s, s.spool_bytes);
+                 "{\"at\":\"%s\",\"applied_lsn\":\"%s\",\"lag_bytes\":%" PRIu64
+                 ",\"lag_ms\":%" PRId64 ",\"transactions\":%" PRIu64
+                 ",\"transactions_per_s\":%.0f,\"spool_bytes\":%" PRIu64 "}",
+                 wall_text(wall_us(), when), lsn_text(s.applied_end.at, at), s.lag_bytes,
+                 s.lag_us / 1000, s.transactions, s.transactions_per_s, s.spool_bytes);
         if (!move_put(move, move->dbs[i].name, "progress", json, &ignored))
             log_debug("progress not kept", F_STR("error", ignored.text));
     }
@@ -47,9 +49,9 @@ void bridge_show(void *self)
         StreamStatus s = follow_status(move->follow, i);
         char at[LSN_TEXT];
 
-        len += (size_t)snprintf(line + len, sizeof(line) - len, "%s%s %s lag %.1f s %.0f tx/s", i ? " | " : "",
-                                move->dbs[i].name, lsn_text(s.applied_end.at, at), (double)s.lag_us / 1e6,
-                                s.transactions_per_s);
+        len += (size_t)snprintf(line + len, sizeof(line) - len, "%s%s %s lag %.1f s %.0f tx/s",
+                                i ? " | " : "", move->dbs[i].name, lsn_text(s.applied_end.at, at),
+                                (double)s.lag_us / 1e6, s.transactions_per_s);
         if (len >= sizeof(line))
             break;
     }
@@ -102,13 +104,16 @@ bool phase_stream(Move *move, Err *err)
 
 bool phase_catch_up(Move *move, Err *err)
 {
-    FollowWait wait = {.stop = move->stop, .what = "catching up", .tick = bridge_show, .self = move};
+    FollowWait wait = {
+        .stop = move->stop, .what = "catching up", .tick = bridge_show, .self = move};
     uint64_t most_us = move->conf->cutover_max_lag * 1000;
 
     return follow_wait_lag(move->follow, most_us ? most_us : 1000, &wait, err);
 }
 
-/* verify --------------------------------------------------------------------------------------------------- */
+/* verify
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 typedef struct Watch {
     Move *move;
@@ -117,8 +122,8 @@ typedef struct Watch {
 } Watch;
 
 static const char *const verify_phase_names[] = {
-    [VERIFY_HOLDING] = "holding the stream",       [VERIFY_SNAPSHOT] = "snapshot of the source",
-    [VERIFY_REACHING] = "reaching its position",   [VERIFY_HASHING] = "hashing",
+    [VERIFY_HOLDING] = "holding the stream",     [VERIFY_SNAPSHOT] = "snapshot of the source",
+    [VERIFY_REACHING] = "reaching its position", [VERIFY_HASHING] = "hashing",
     [VERIFY_NARROWING] = "finding the rows",
 };
 
@@ -127,9 +132,10 @@ static void watch_verify(void *self, const VerifyProgress *progress)
     Watch *watch = self;
     char line[256];
 
-    snprintf(line, sizeof(line), "verify %s: %s, %zu of %zu tables, %" PRIu64 " rows, %" PRIu64 " s left", progress->database,
-             verify_phase_names[progress->phase], progress->tables_done, progress->tables, progress->rows_done,
-             progress->left_us / 1000000);
+    snprintf(line, sizeof(line),
+             "verify %s: %s, %zu of %zu tables, %" PRIu64 " rows, %" PRIu64 " s left",
+             progress->database, verify_phase_names[progress->phase], progress->tables_done,
+             progress->tables, progress->rows_done, progress->left_us / 1000000);
     log_progress(line);
     keep_progress(watch->move);
     if (stop_requested(watch->move->stop) || !follow_check(watch->move->follow, &watch->why))
@@ -146,12 +152,16 @@ static bool explain_difference(const VerifyResult *result, Err *err)
 
         if (t->verdict == VERIFY_EQUAL || t->verdict == VERIFY_UNLOGGED)
             continue;
-        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s.%s (%s, %" PRIu64 " missing, %" PRIu64 " extra, %" PRIu64
-                                " changed)", len ? ", " : "", t->schema, t->name, verify_verdict_name(t->verdict), t->missing,
-                                t->extra, t->changed);
+        len += (size_t)snprintf(text + len, sizeof(text) - len,
+                                "%s%s.%s (%s, %" PRIu64 " missing, %" PRIu64 " extra, %" PRIu64
+                                " changed)",
+                                len ? ", " : "", t->schema, t->name,
+                                verify_verdict_name(t->verdict), t->missing, t->extra, t->changed);
     }
-    err_fail(err, ERR_DIFFERENT, "database %s is not the same on both sides: %zu tables differ, %zu could not be read: %s",
-             result->database, result->different, result->errors, text);
+    err_fail(
+        err, ERR_DIFFERENT,
+        "database %s is not the same on both sides: %zu tables differ, %zu could not be read: %s",
+        result->database, result->different, result->errors, text);
     return err_hint(err, "keybridge verify lists the rows; run again compares again");
 }
 
@@ -162,11 +172,14 @@ static bool keep_verify(Move *move, const MoveDb *db, const VerifyResult *result
 
     buf_init(&json, MIB(256));
     verify_json(result, &json);
-    if (!buf_ok(&json, "the result of the verification", err) || !move_put(move, db->name, "verify", buf_str(&json), err))
+    if (!buf_ok(&json, "the result of the verification", err) ||
+        !move_put(move, db->name, "verify", buf_str(&json), err))
         return false;
-    return audit_add(move->audit, err, "verified", F_STR("database", db->name), F_BOOL("equal", verify_equal(result)),
-                     F_U64("tables", result->table_count), F_U64("rows", result->rows), F_U64("different", result->different),
-                     F_U64("errors", result->errors), F_STR("position", position_text(result->position, at)),
+    return audit_add(move->audit, err, "verified", F_STR("database", db->name),
+                     F_BOOL("equal", verify_equal(result)), F_U64("tables", result->table_count),
+                     F_U64("rows", result->rows), F_U64("different", result->different),
+                     F_U64("errors", result->errors),
+                     F_STR("position", position_text(result->position, at)),
                      F_MS("stream_held_ms", (double)result->pause_us / 1000));
 }
 
@@ -198,8 +211,9 @@ static bool verify_one(Move *move, const MoveDb *db, Watch *watch, Err *err)
     if (ok && !verify_equal(&result))
         ok = explain_difference(&result, err);
     if (ok)
-        log_info("both sides are equal", F_STR("database", db->name), F_U64("tables", result.table_count),
-                 F_U64("rows", result.rows), F_MS("took_ms", (double)result.total_us / 1000));
+        log_info("both sides are equal", F_STR("database", db->name),
+                 F_U64("tables", result.table_count), F_U64("rows", result.rows),
+                 F_MS("took_ms", (double)result.total_us / 1000));
     verify_free(&result);
     return ok;
 }
@@ -217,9 +231,12 @@ bool phase_verify(Move *move, Err *err)
     return ok;
 }
 
-/* sequences ------------------------------------------------------------------------------------------------- */
+/* sequences
+ * -------------------------------------------------------------------------------------------------
+ */
 
-/* While writes flow the target's are behind; what counts here is that all can be read and are there. */
+/* While writes flow the target's are behind; what counts here is that all can be read and are
+ * there. */
 static bool look_at_sequences(Move *move, const MoveDb *db, Err *err)
 {
     SequencesResult result = {0};
@@ -238,12 +255,15 @@ static bool look_at_sequences(Move *move, const MoveDb *db, Err *err)
         name = arena_printf(&move->arena, "%s.%s", result.items[i].schema, result.items[i].name);
     }
     if (result.nearly_full)
-        log_warn("sequences are nearly used up", F_STR("database", db->name), F_U64("count", result.nearly_full));
-    log_info("sequences looked at", F_STR("database", db->name), F_U64("count", result.count), F_U64("missing", missing));
+        log_warn("sequences are nearly used up", F_STR("database", db->name),
+                 F_U64("count", result.nearly_full));
+    log_info("sequences looked at", F_STR("database", db->name), F_U64("count", result.count),
+             F_U64("missing", missing));
     sequences_free(&result);
     if (!missing)
         return true;
-    err_fail(err, ERR_DIFFERENT, "%zu sequences of %s are missing on the target, such as %s", missing, db->name, name);
+    err_fail(err, ERR_DIFFERENT, "%zu sequences of %s are missing on the target, such as %s",
+             missing, db->name, name);
     return err_hint(err, "create them there, exactly as on the source, and run again");
 }
 

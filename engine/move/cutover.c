@@ -11,10 +11,21 @@
 
 #define READY_MS 60000 /* for getting close enough to begin */
 
-typedef enum Step { FENCE, DRAIN, SEQUENCES, CLOSE, PROVE, OPEN, SWITCH, SETTLE, WATCH, STEPS } Step;
+typedef enum Step {
+    FENCE,
+    DRAIN,
+    SEQUENCES,
+    CLOSE,
+    PROVE,
+    OPEN,
+    SWITCH,
+    SETTLE,
+    WATCH,
+    STEPS
+} Step;
 
-static const char *const step_names[STEPS] = {"fence", "drain", "sequences", "close", "prove",
-                                              "open",  "switch", "settle",   "watch"};
+static const char *const step_names[STEPS] = {"fence", "drain",  "sequences", "close", "prove",
+                                              "open",  "switch", "settle",    "watch"};
 
 /* The fact "cutover": nothing or "undone", "closing", "opening", "switched", "done". */
 typedef struct Cutover {
@@ -28,8 +39,8 @@ typedef struct Cutover {
     uint64_t changes;      /* that all streams had applied between the two */
     bool closed;
     char since[WALL_TEXT]; /* it was */
-    unsigned ended;  /* sessions */
-    Buf who;    /* they were */
+    unsigned ended;        /* sessions */
+    Buf who;               /* they were */
     uint64_t took_us[STEPS];
     uint64_t step_us;
 } Cutover;
@@ -71,7 +82,8 @@ static bool keep_steps(Cutover *cut, Step first, Step last, Err *err)
 
     for (Step i = first; i <= last; i++) {
         snprintf(key, sizeof(key), "step.%s_us", step_names[i]);
-        log_info("cutover step", F_STR("step", step_names[i]), F_MS("took_ms", (double)cut->took_us[i] / 1000));
+        log_info("cutover step", F_STR("step", step_names[i]),
+                 F_MS("took_ms", (double)cut->took_us[i] / 1000));
         if (!move_put_u64(cut->move, "", key, cut->took_us[i], err) ||
             !audit_add(cut->move->audit, err, "cutover step", F_STR("step", step_names[i]),
                        F_MS("took_ms", (double)cut->took_us[i] / 1000)))
@@ -84,7 +96,8 @@ static bool in_time(Cutover *cut, const char *doing, Err *err)
 {
     if (mono_ms() < cut->deadline_ms)
         return true;
-    err_fail(err, ERR_TIMEOUT, "cutover: %s: writes were blocked for %" PRIu64 " ms, no longer is allowed", doing,
+    err_fail(err, ERR_TIMEOUT,
+             "cutover: %s: writes were blocked for %" PRIu64 " ms, no longer is allowed", doing,
              cut->move->conf->cutover_timeout);
     return err_hint(err, "a longer --timeout, or a quieter time");
 }
@@ -94,7 +107,9 @@ static FollowWait waiting(Cutover *cut, const char *what)
     return (FollowWait){.stop = cut->move->stop, .deadline_ms = cut->deadline_ms, .what = what};
 }
 
-/* ready ----------------------------------------------------------------------------------------------------- */
+/* ready
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static bool open_fence(Cutover *cut, Err *err)
 {
@@ -108,7 +123,8 @@ static bool open_fence(Cutover *cut, Err *err)
                       .stop = move->stop};
 
     for (size_t i = 0; i < move->db_count; i++)
-        dbs[i] = (FenceDb){move->dbs[i].name, move->dbs[i].source_dsn, move->publication, move->dbs[i].slot};
+        dbs[i] = (FenceDb){move->dbs[i].name, move->dbs[i].source_dsn, move->publication,
+                           move->dbs[i].slot};
     cut->fence = fence_open(&conf, err);
     return cut->fence != NULL;
 }
@@ -125,8 +141,12 @@ static bool open_targets(Cutover *cut, Err *err)
             !quiet_is_closed(&cut->targets[i], move->dbs[i].name, &closed, err))
             return false;
         if (!closed && !move->conf->dry_run) {
-            err_fail(err, ERR_STATE, "database %s on the target takes writes: it was opened by hand", move->dbs[i].name);
-            return err_hint(err, "ALTER DATABASE … SET default_transaction_read_only = on, end the sessions, verify again");
+            err_fail(err, ERR_STATE,
+                     "database %s on the target takes writes: it was opened by hand",
+                     move->dbs[i].name);
+            return err_hint(
+                err,
+                "ALTER DATABASE … SET default_transaction_read_only = on, end the sessions, verify again");
         }
     }
     return true;
@@ -138,7 +158,8 @@ static bool look_at_sequences(Cutover *cut, size_t *count, Err *err)
     for (size_t i = 0; i < cut->move->db_count; i++) {
         SequencesResult result = {0};
 
-        if (!sequences_run(fence_side(cut->fence, i), &cut->targets[i], cut->move->dbs[i].name, false, &result, err))
+        if (!sequences_run(fence_side(cut->fence, i), &cut->targets[i], cut->move->dbs[i].name,
+                           false, &result, err))
             return err_context(err, "sequences of %s", cut->move->dbs[i].name);
         *count += result.count;
         sequences_free(&result);
@@ -146,12 +167,14 @@ static bool look_at_sequences(Cutover *cut, size_t *count, Err *err)
     return true;
 }
 
-/* A marker without a fence: how long the way from the source's WAL to the target takes now. Repeated until it would fit
- * into the window with room to spare: an age of the lag says nothing about one big transaction that is still on its way. */
+/* A marker without a fence: how long the way from the source's WAL to the target takes now.
+ * Repeated until it would fit into the window with room to spare: an age of the lag says nothing
+ * about one big transaction that is still on its way. */
 static bool rehearse_drain(Cutover *cut, uint64_t *took_us, Err *err)
 {
     Move *move = cut->move;
-    FollowWait wait = {.stop = move->stop, .what = "rehearsing the drain", .tick = bridge_show, .self = move};
+    FollowWait wait = {
+        .stop = move->stop, .what = "rehearsing the drain", .tick = bridge_show, .self = move};
     uint64_t enough_us = move->conf->cutover_timeout * 1000 / 4;
 
     wait.deadline_ms = mono_ms() + READY_MS + move->conf->cutover_timeout;
@@ -169,7 +192,8 @@ static bool rehearse_drain(Cutover *cut, uint64_t *took_us, Err *err)
 static bool ready(Cutover *cut, Err *err)
 {
     Move *move = cut->move;
-    FollowWait wait = {.stop = move->stop, .what = "waiting for the lag limit", .tick = bridge_show, .self = move};
+    FollowWait wait = {
+        .stop = move->stop, .what = "waiting for the lag limit", .tick = bridge_show, .self = move};
     uint64_t most_us = move->conf->cutover_max_lag * 1000;
     uint64_t drain_us;
     uint64_t sequences_us;
@@ -189,15 +213,19 @@ static bool ready(Cutover *cut, Err *err)
     sequences_us = mono_us() - sequences_us;
     if (!rehearse_drain(cut, &drain_us, err))
         return false;
-    /* Two drains, each with a flush behind it, sequences twice, and what closing, opening and switching take. */
+    /* Two drains, each with a flush behind it, sequences twice, and what closing, opening and
+     * switching take. */
     predicted_us = 3 * drain_us + 2 * sequences_us + 150000;
-    log_info("ready for the cut-over", F_U64("tables", tables), F_U64("sequences", sequences), F_STR("switch", about),
-             F_MS("drain_ms", (double)drain_us / 1000), F_MS("sequences_ms", (double)sequences_us / 1000),
+    log_info("ready for the cut-over", F_U64("tables", tables), F_U64("sequences", sequences),
+             F_STR("switch", about), F_MS("drain_ms", (double)drain_us / 1000),
+             F_MS("sequences_ms", (double)sequences_us / 1000),
              F_MS("predicted_ms", (double)predicted_us / 1000));
     return move_put_u64(move, "", "predicted_us", predicted_us, err);
 }
 
-/* the window -------------------------------------------------------------------------------------------------- */
+/* the window
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t count_changes(Cutover *cut)
 {
@@ -215,12 +243,14 @@ static bool block(Cutover *cut, Err *err)
         return false;
     cut->step_us = cut->locks.asked_us;
     cut->deadline_ms = cut->locks.asked_us / 1000 + cut->move->conf->cutover_timeout;
-    log_info("writes are blocked", F_U64("tables", cut->locks.tables), F_U64("attempts", cut->locks.attempts));
+    log_info("writes are blocked", F_U64("tables", cut->locks.tables),
+             F_U64("attempts", cut->locks.attempts));
     step(cut, FENCE);
     return true;
 }
 
-/* The streams commit asynchronously; one synchronous commit behind them puts all of that on the target's disk. */
+/* The streams commit asynchronously; one synchronous commit behind them puts all of that on the
+ * target's disk. */
 static bool flush_target(Cutover *cut, Err *err)
 {
     return pg_exec(&cut->targets[0], "set synchronous_commit = on", err) &&
@@ -239,13 +269,15 @@ static bool drain(Cutover *cut, Err *err)
     return true;
 }
 
-static bool keep_sequences(Move *move, const MoveDb *db, const char *key, SequencesResult *result, Err *err)
+static bool keep_sequences(Move *move, const MoveDb *db, const char *key, SequencesResult *result,
+                           Err *err)
 {
     AUTO_BUF json;
 
     buf_init(&json, MIB(64));
     sequences_json(result, &json);
-    return buf_ok(&json, "the list of sequences", err) && move_put(move, db->name, key, buf_str(&json), err);
+    return buf_ok(&json, "the list of sequences", err) &&
+           move_put(move, db->name, key, buf_str(&json), err);
 }
 
 static bool sync_sequences(Cutover *cut, const char *key, Err *err)
@@ -254,10 +286,12 @@ static bool sync_sequences(Cutover *cut, const char *key, Err *err)
 
     for (size_t i = 0; i < move->db_count; i++) {
         SequencesResult result = {0};
-        bool ok = sequences_run(fence_side(cut->fence, i), &cut->targets[i], move->dbs[i].name, true, &result, err);
+        bool ok = sequences_run(fence_side(cut->fence, i), &cut->targets[i], move->dbs[i].name,
+                                true, &result, err);
 
         if (ok && result.different)
-            ok = err_fail(err, ERR_DIFFERENT, "%zu sequences differ after they were set", result.different);
+            ok = err_fail(err, ERR_DIFFERENT, "%zu sequences differ after they were set",
+                          result.different);
         ok = ok && keep_sequences(move, &move->dbs[i], key, &result, err);
         sequences_free(&result);
         if (!ok)
@@ -266,7 +300,8 @@ static bool sync_sequences(Cutover *cut, const char *key, Err *err)
     return in_time(cut, "sequences", err);
 }
 
-/* The intent comes first: after a kill the next run knows that it has to open the databases again. */
+/* The intent comes first: after a kill the next run knows that it has to open the databases again.
+ */
 static bool close_source(Cutover *cut, Err *err)
 {
     uint64_t now = mono_ms();
@@ -280,14 +315,16 @@ static bool close_source(Cutover *cut, Err *err)
     if (!fence_shut(cut->fence, err))
         return false;
     crash_point("cutover-closed");
-    if (!fence_evict(cut->fence, cut->deadline_ms > now ? cut->deadline_ms - now : 0, &cut->ended, &cut->who, err))
+    if (!fence_evict(cut->fence, cut->deadline_ms > now ? cut->deadline_ms - now : 0, &cut->ended,
+                     &cut->who, err))
         return false;
     step(cut, CLOSE);
     return true;
 }
 
-/* Under locks nothing could commit; that nothing did is seen in the streams themselves, up to a second marker. What they had
- * applied was counted a step after the first, when their figures had come in. */
+/* Under locks nothing could commit; that nothing did is seen in the streams themselves, up to a
+ * second marker. What they had applied was counted a step after the first, when their figures had
+ * come in. */
 static bool prove(Cutover *cut, Err *err)
 {
     FollowWait wait = waiting(cut, "proving the end position");
@@ -295,11 +332,14 @@ static bool prove(Cutover *cut, Err *err)
 
     crash_point("cutover-prove");
     if (!fence_mark(cut->fence, cut->move->id, cut->ends_proved, err) ||
-        !follow_wait_applied(cut->move->follow, cut->ends_proved, &wait, err) || !flush_target(cut, err))
+        !follow_wait_applied(cut->move->follow, cut->ends_proved, &wait, err) ||
+        !flush_target(cut, err))
         return false;
     changes = count_changes(cut) - cut->changes; /* the markers themselves are one each */
     if (changes > cut->move->db_count)
-        return err_fail(err, ERR_STATE, "%" PRIu64 " changes were committed behind the end position, in spite of the fence",
+        return err_fail(err, ERR_STATE,
+                        "%" PRIu64
+                        " changes were committed behind the end position, in spite of the fence",
                         changes - cut->move->db_count);
     if (!sync_sequences(cut, "sequences_again", err))
         return false;
@@ -315,19 +355,22 @@ static bool keep_window(Cutover *cut, Err *err)
     for (size_t i = 0; i < move->db_count; i++)
         if (!move_put_lsn(move, move->dbs[i].name, "end", cut->ends[i], err) ||
             !move_put_lsn(move, move->dbs[i].name, "end_proved", cut->ends_proved[i], err) ||
-            !audit_add(move->audit, err, "end position", F_STR("database", move->dbs[i].name), F_LSN("end", cut->ends[i]),
-                       F_LSN("proved_to", cut->ends_proved[i])))
+            !audit_add(move->audit, err, "end position", F_STR("database", move->dbs[i].name),
+                       F_LSN("end", cut->ends[i]), F_LSN("proved_to", cut->ends_proved[i])))
             return false;
     return move_put_u64(move, "", "fence_attempts", cut->locks.attempts, err) &&
            move_put_u64(move, "", "fence_tables", cut->locks.tables, err) &&
            move_put_u64(move, "", "sessions_ended", cut->ended, err) &&
-           move_put(move, "", "fenced", cut->who.len ? buf_str(&cut->who) : "nobody was connected", err) &&
+           move_put(move, "", "fenced", cut->who.len ? buf_str(&cut->who) : "nobody was connected",
+                    err) &&
            audit_add(move->audit, err, "source closed", F_U64("sessions_ended", cut->ended),
                      F_SPAN("who", buf_span(&cut->who))) &&
            keep_steps(cut, FENCE, SWITCH, err);
 }
 
-/* open, switch ------------------------------------------------------------------------------------------------ */
+/* open, switch
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static bool undos_of(Move *move, const MoveDb *db, const char ***undos, size_t *count, Err *err)
 {
@@ -384,12 +427,14 @@ static bool watch_old_side(Cutover *cut, Err *err)
         late += found;
     }
     if (late)
-        log_warn("late sessions on the old side were ended", F_U64("sessions", late), F_STR("who", buf_str(&who)));
+        log_warn("late sessions on the old side were ended", F_U64("sessions", late),
+                 F_STR("who", buf_str(&who)));
     return move_put_u64(cut->move, "", "late_sessions", late, err) &&
            move_put(cut->move, "", "late_who", who.len ? buf_str(&who) : "", err);
 }
 
-/* Who still knocks at the old door. The log is AWS's to give; when it doesn't, that is no reason to fail. */
+/* Who still knocks at the old door. The log is AWS's to give; when it doesn't, that is no reason to
+ * fail. */
 static bool count_refused(Cutover *cut, Err *err)
 {
     Move *move = cut->move;
@@ -403,7 +448,8 @@ static bool count_refused(Cutover *cut, Err *err)
     buf_init(&who, 8192);
     if (!move->aws || !move->source)
         return true;
-    if (!rds_list_logs(move->aws, move->source->name, "postgres", &move->arena, &logs, &ignored) || logs.count == 0)
+    if (!rds_list_logs(move->aws, move->source->name, "postgres", &move->arena, &logs, &ignored) ||
+        logs.count == 0)
         return true;
     for (size_t i = 1; i < logs.count; i++)
         if (logs.at[i].last_written > logs.at[0].last_written)
@@ -413,7 +459,8 @@ static bool count_refused(Cutover *cut, Err *err)
         return true;
     }
     refused_of_log(buf_span(&text), cut->since, &count, &who);
-    log_info("logins refused by the old side since it was closed", F_U64("logins", count), F_SPAN("who", buf_span(&who)));
+    log_info("logins refused by the old side since it was closed", F_U64("logins", count),
+             F_SPAN("who", buf_span(&who)));
     return move_put_u64(move, "", "refused_logins", count, err) &&
            move_put(move, "", "refused_who", who.len ? buf_str(&who) : "", err);
 }
@@ -425,14 +472,17 @@ static bool undo(Cutover *cut, Err *err)
 
     for (size_t i = 0; i < cut->move->db_count; i++)
         names[i] = cut->move->dbs[i].name;
-    if (cut->closed && !fence_reopen(cut->move->source_maintenance, names, cut->move->db_count, &why)) {
-        log_err(LOG_LEVEL_ERROR, "the source could not be opened again: run keybridge cleanup", &why);
+    if (cut->closed &&
+        !fence_reopen(cut->move->source_maintenance, names, cut->move->db_count, &why)) {
+        log_err(LOG_LEVEL_ERROR, "the source could not be opened again: run keybridge cleanup",
+                &why);
         return err_context(err, "the source is still closed (%s)", why.text);
     }
     if (cut->fence)
         fence_unlock(cut->fence);
     if (cut->locks.asked_us)
-        log_warn("cutover undone: the source takes writes again", F_MS("blocked_ms", (double)(mono_us() - cut->locks.asked_us) / 1000));
+        log_warn("cutover undone: the source takes writes again",
+                 F_MS("blocked_ms", (double)(mono_us() - cut->locks.asked_us) / 1000));
     if (cut->closed && !put_state(cut->move, "undone", &why))
         log_err(LOG_LEVEL_WARN, "the journal can't be written", &why);
     return false;
@@ -458,19 +508,22 @@ static bool go_over(Cutover *cut, Err *err)
         return undo(cut, err);
     crash_point("cutover-opening");
     if (!open_target(move, cut->targets, err)) {
-        err_hint(err, "the old side is fenced and the new side is being opened: run again to finish");
+        err_hint(err,
+                 "the old side is fenced and the new side is being opened: run again to finish");
         return false;
     }
     step(cut, OPEN);
     if (!move_clients(move, err))
-        return err_hint(err, "the old side is fenced and the new side is open: run again to finish");
+        return err_hint(err,
+                        "the old side is fenced and the new side is open: run again to finish");
     step(cut, SWITCH);
     blocked = mono_us() - cut->locks.asked_us;
     log_info("writes flow again, on the new side", F_MS("blocked_ms", (double)blocked / 1000));
     if (!move_put_u64(move, "", "blocked_us", blocked, err) ||
         !move_put(move, "", "blocked_from", wall_text(wall_us() - blocked, now), err) ||
-        !move_put(move, "", "switched_at", wall_text(wall_us(), now), err) || !put_state(move, "switched", err) ||
-        !keep_window(cut, err) || !switch_settle(move->mover, err))
+        !move_put(move, "", "switched_at", wall_text(wall_us(), now), err) ||
+        !put_state(move, "switched", err) || !keep_window(cut, err) ||
+        !switch_settle(move->mover, err))
         return false;
     follow_stop(move->follow); /* or its connections would be taken for late writers */
     move->follow = NULL;
@@ -505,7 +558,9 @@ bool cutover_run(Move *move, Err *err)
     return ok || err_context(err, "cutover");
 }
 
-/* after a kill ------------------------------------------------------------------------------------------------- */
+/* after a kill
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static bool source_is_closed(Move *move, Err *err)
 {
@@ -514,14 +569,18 @@ static bool source_is_closed(Move *move, Err *err)
     if (!move_source(move, NULL, &pg, err))
         return false;
     for (size_t i = 0; i < move->db_count; i++) {
-        AUTO_RESULT res = pg_rows(&pg, err, "select datallowconn from pg_database where datname = $1", move->dbs[i].name);
+        AUTO_RESULT res = pg_rows(
+            &pg, err, "select datallowconn from pg_database where datname = $1", move->dbs[i].name);
 
         if (!res)
             return false;
         if (PQntuples(res) == 1 && PQgetvalue(res, 0, 0)[0] == 't') {
-            err_fail(err, ERR_STATE, "database %s of the source takes connections again although the cut-over was past its end",
-                     move->dbs[i].name);
-            return err_hint(err, "somebody opened it: find out what was written there before going on");
+            err_fail(
+                err, ERR_STATE,
+                "database %s of the source takes connections again although the cut-over was past its end",
+                move->dbs[i].name);
+            return err_hint(err,
+                            "somebody opened it: find out what was written there before going on");
         }
     }
     return true;
@@ -537,8 +596,9 @@ bool cutover_forward(Move *move, Err *err)
     ok = source_is_closed(move, err);
     for (size_t i = 0; ok && i < move->db_count; i++)
         ok = move_target(move, &move->dbs[i], &targets[i], err);
-    ok = ok && open_target(move, targets, err) && move_clients(move, err) && put_state(move, "switched", err) &&
-         switch_settle(move->mover, err) && put_state(move, "done", err);
+    ok = ok && open_target(move, targets, err) && move_clients(move, err) &&
+         put_state(move, "switched", err) && switch_settle(move->mover, err) &&
+         put_state(move, "done", err);
     for (size_t i = 0; i < move->db_count; i++)
         pg_close(&targets[i]);
     return ok || err_context(err, "cutover");
@@ -556,5 +616,6 @@ bool cutover_undo(Move *move, Err *err)
     log_info("taking back an interrupted cut-over: the source takes connections again");
     for (size_t i = 0; i < move->db_count; i++)
         names[i] = move->dbs[i].name;
-    return fence_reopen(move->source_maintenance, names, move->db_count, err) && put_state(move, "undone", err);
+    return fence_reopen(move->source_maintenance, names, move->db_count, err) &&
+           put_state(move, "undone", err);
 }

@@ -52,8 +52,8 @@ const char *dsn_with_database(Arena *arena, const char *dsn, const char *databas
     return take(arena, &buf);
 }
 
-const char *dsn_of_parts(Arena *arena, const char *host, unsigned port, const char *user, const char *password,
-                         const char *database)
+const char *dsn_of_parts(Arena *arena, const char *host, unsigned port, const char *user,
+                         const char *password, const char *database)
 {
     char number[16];
     Buf buf;

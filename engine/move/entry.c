@@ -29,15 +29,18 @@ static bool choose_switch(Move *move, Err *err)
     if (conf->switch_record) {
         if (!move->aws && !open_aws(move, err))
             return false;
-        move->mover = switch_route53(move->aws, conf->switch_zone, conf->switch_record, (unsigned)conf->switch_ttl);
+        move->mover = switch_route53(move->aws, conf->switch_zone, conf->switch_record,
+                                     (unsigned)conf->switch_ttl);
     } else if (conf->switch_command) {
         move->mover = switch_command(conf->switch_command, move->stop);
     } else {
         move->mover = switch_none();
     }
     return move_put(move, "", "switch",
-                    conf->switch_record ? arena_printf(&move->arena, "Route 53 CNAME %s", conf->switch_record)
-                    : conf->switch_command ? "command" : "by hand",
+                    conf->switch_record
+                        ? arena_printf(&move->arena, "Route 53 CNAME %s", conf->switch_record)
+                    : conf->switch_command ? "command"
+                                           : "by hand",
                     err);
 }
 
@@ -46,7 +49,8 @@ static bool require(const char *value, const char *flag, const char *what, Err *
     if (value)
         return true;
     err_fail(err, ERR_USAGE, "%s is missing: %s", flag, what);
-    return err_hint(err, "give %s on the command line, in the environment or in the ini file", flag);
+    return err_hint(err, "give %s on the command line, in the environment or in the ini file",
+                    flag);
 }
 
 static bool choose_target_name(Move *move, Err *err)
@@ -56,10 +60,12 @@ static bool choose_target_name(Move *move, Err *err)
     if (!move_get(move, "", "target", &move->target_name, err))
         return false;
     if (move->target_name && wanted && strcmp(wanted, move->target_name) != 0)
-        return err_fail(err, ERR_STATE, "this migration's new instance is %s, not %s", move->target_name, wanted);
+        return err_fail(err, ERR_STATE, "this migration's new instance is %s, not %s",
+                        move->target_name, wanted);
     if (move->target_name)
         return true;
-    move->target_name = wanted ? wanted : arena_printf(&move->arena, "%s-kb", move->conf->aws_instance);
+    move->target_name =
+        wanted ? wanted : arena_printf(&move->arena, "%s-kb", move->conf->aws_instance);
     return move_put(move, "", "target", move->target_name, err);
 }
 
@@ -72,15 +78,16 @@ bool entry_open(Move *move, const Conf *conf, const Stop *stop, Err *err)
         !require(conf->aws_key, "--kms-key", "the new KMS key", err))
         return false;
     snprintf(what, sizeof(what), "instance %s to key %s", conf->aws_instance, conf->aws_key);
-    return move_open(move, conf, stop, what, err) && open_aws(move, err) && choose_target_name(move, err) &&
-           move_put(move, "", "source", conf->aws_instance, err) && choose_switch(move, err) &&
-           move_find_source(move, err) && move_find_target(move, err) &&
+    return move_open(move, conf, stop, what, err) && open_aws(move, err) &&
+           choose_target_name(move, err) && move_put(move, "", "source", conf->aws_instance, err) &&
+           choose_switch(move, err) && move_find_source(move, err) && move_find_target(move, err) &&
            move_get(move, "", "key_arn", &move->key_arn, err) && move_load_databases(move, err);
 }
 
 static bool set_pair(Move *move, Err *err)
 {
-    const char *name = move->conf->database ? move->conf->database : dsn_part(&move->arena, move->conf->source, "dbname");
+    const char *name = move->conf->database ? move->conf->database
+                                            : dsn_part(&move->arena, move->conf->source, "dbname");
     MoveDb *db = arena_new(&move->arena, MoveDb);
     const char *port_old = dsn_part(&move->arena, move->conf->source, "port");
     const char *port_new = dsn_part(&move->arena, move->conf->target, "port");
@@ -91,7 +98,10 @@ static bool set_pair(Move *move, Err *err)
         err_fail(err, ERR_CONFIG, "--source names no database");
         return err_hint(err, "end the connection string with /database");
     }
-    *db = (MoveDb){.name = name, .slot = move->conf->slot, .source_dsn = move->conf->source, .target_dsn = move->conf->target};
+    *db = (MoveDb){.name = name,
+                   .slot = move->conf->slot,
+                   .source_dsn = move->conf->source,
+                   .target_dsn = move->conf->target};
     if (move->conf->database) {
         db->source_dsn = dsn_with_database(&move->arena, move->conf->source, name, err);
         db->target_dsn = dsn_with_database(&move->arena, move->conf->target, name, err);
@@ -122,8 +132,9 @@ bool entry_open_pair(Move *move, const Conf *conf, const Stop *stop, Err *err)
     buf_puts(&what, " to ");
     if (!pg_place(conf->target, &what, err))
         return false;
-    return move_open(move, conf, stop, buf_str(&what), err) && set_pair(move, err) && choose_switch(move, err) &&
-           move_find_source(move, err) && move_put(move, "", "source", move->ends.old_host ? move->ends.old_host : "local", err) &&
+    return move_open(move, conf, stop, buf_str(&what), err) && set_pair(move, err) &&
+           choose_switch(move, err) && move_find_source(move, err) &&
+           move_put(move, "", "source", move->ends.old_host ? move->ends.old_host : "local", err) &&
            move_put(move, "", "target", move->ends.new_host ? move->ends.new_host : "local", err) &&
            move_put(move, move->dbs[0].name, "slot", move->dbs[0].slot, err) &&
            move_save_databases(move, &move->dbs[0].name, 1, err);

@@ -4,8 +4,8 @@
 
 #include "engine/move/move.h"
 
-/* For a migration through AWS (--instance, --kms-key). Opens state, AWS client and switch, finds both instances and, when
- * they are known already, the databases. */
+/* For a migration through AWS (--instance, --kms-key). Opens state, AWS client and switch, finds
+ * both instances and, when they are known already, the databases. */
 MUST_USE bool entry_open(Move *move, const Conf *conf, const Stop *stop, Err *err);
 /* For two connection strings without AWS: one database. */
 MUST_USE bool entry_open_pair(Move *move, const Conf *conf, const Stop *stop, Err *err);

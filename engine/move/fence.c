@@ -10,8 +10,8 @@
 
 typedef struct Holder {
     FenceDb db;
-    Pg lock; /* holds the locks */
-    Pg side; /* works beside it */
+    Pg lock;       /* holds the locks */
+    Pg side;       /* works beside it */
     char **tables; /* quoted, in the order in which they are locked */
     size_t table_count;
     char *catalogue; /* what the list was made from, to see that it still holds */
@@ -33,8 +33,8 @@ static void sleep_ms(uint64_t ms)
 }
 
 /* Tables that logical replication carries, ours on the target aside. */
-#define CARRIED                                                                                                        \
-    " from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' and c.relpersistence = 'p'"  \
+#define CARRIED                                                                                                       \
+    " from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' and c.relpersistence = 'p'" \
     " and c.oid >= 16384 and n.nspname not in ('pg_catalog', 'information_schema') "
 
 /* Oids and filenodes in one text: another table, or the same one rewritten, changes it. */
@@ -44,19 +44,21 @@ static const char catalogue_sql[] =
 /* A table made after a publication that lists its tables is in no stream. */
 static bool all_are_published(Holder *holder, Err *err)
 {
-    AUTO_RESULT res = pg_rows(&holder->side, err,
-                              "select quote_ident(n.nspname) || '.' || quote_ident(c.relname)" CARRIED
-                              " and not exists (select from pg_publication_tables p where p.pubname = $1 and"
-                              " p.schemaname = n.nspname and p.tablename = c.relname) order by 1",
-                              holder->db.publication);
+    AUTO_RESULT res =
+        pg_rows(&holder->side, err,
+                "select quote_ident(n.nspname) || '.' || quote_ident(c.relname)" CARRIED
+                " and not exists (select from pg_publication_tables p where p.pubname = $1 and"
+                " p.schemaname = n.nspname and p.tablename = c.relname) order by 1",
+                holder->db.publication);
 
     if (!res)
         return false;
     if (PQntuples(res) == 0)
         return true;
-    err_fail(err, ERR_FAITHFUL, "%d tables are not in publication %s, such as %s", PQntuples(res), holder->db.publication,
-             PQgetvalue(res, 0, 0));
-    return err_hint(err, "tables made after the migration began don't move with it: drop them, or begin again");
+    err_fail(err, ERR_FAITHFUL, "%d tables are not in publication %s, such as %s", PQntuples(res),
+             holder->db.publication, PQgetvalue(res, 0, 0));
+    return err_hint(
+        err, "tables made after the migration began don't move with it: drop them, or begin again");
 }
 
 static bool read_catalogue(Fence *fence, Holder *holder, const char **text, Err *err)
@@ -69,12 +71,14 @@ static bool read_catalogue(Fence *fence, Holder *holder, const char **text, Err 
     return true;
 }
 
-/* Big and busy tables first is no better than any other order; the order is learned from failed attempts. */
+/* Big and busy tables first is no better than any other order; the order is learned from failed
+ * attempts. */
 static bool read_tables(Fence *fence, Holder *holder, Err *err)
 {
-    AUTO_RESULT res = pg_rows(&holder->side, err,
-                              "select schemaname, tablename from pg_publication_tables where pubname = $1 order by 1, 2",
-                              holder->db.publication);
+    AUTO_RESULT res = pg_rows(
+        &holder->side, err,
+        "select schemaname, tablename from pg_publication_tables where pubname = $1 order by 1, 2",
+        holder->db.publication);
     const char *catalogue;
 
     if (!res || !all_are_published(holder, err) || !read_catalogue(fence, holder, &catalogue, err))
@@ -96,7 +100,8 @@ static bool connect_holder(Fence *fence, Holder *holder, Err *err)
 {
     PgOptions options = {.application = "keybridge fence", .stop = fence->conf.stop};
 
-    /* local: a commit of ours must not wait for a synchronous standby while everybody waits for us. */
+    /* local: a commit of ours must not wait for a synchronous standby while everybody waits for us.
+     */
     if (!pg_open(&holder->lock, holder->db.dsn, ERR_SOURCE, &options, err) ||
         !pg_open(&holder->side, holder->db.dsn, ERR_SOURCE, &options, err) ||
         !pg_exec(&holder->side, "set synchronous_commit = local", err))
@@ -109,7 +114,8 @@ static bool read_deadlock_timeout(Fence *fence, Err *err)
     AUTO_BUF text;
 
     buf_init(&text, 64);
-    if (!pg_value(&fence->maintenance, &text, err, "select setting from pg_settings where name = 'deadlock_timeout'", 0, NULL))
+    if (!pg_value(&fence->maintenance, &text, err,
+                  "select setting from pg_settings where name = 'deadlock_timeout'", 0, NULL))
         return false;
     fence->deadlock_ms = strtoull(buf_str(&text), NULL, 10);
     return true;
@@ -166,15 +172,17 @@ Pg *fence_side(Fence *fence, size_t db)
 
 static bool may_end_sessions(Fence *fence, Err *err)
 {
-    AUTO_RESULT res = pg_rows(&fence->maintenance, err,
-                              "select quote_ident(current_user) from pg_roles where rolname = current_user and not rolsuper"
-                              " and not pg_has_role(current_user, 'pg_signal_backend', 'USAGE')");
+    AUTO_RESULT res = pg_rows(
+        &fence->maintenance, err,
+        "select quote_ident(current_user) from pg_roles where rolname = current_user and not rolsuper"
+        " and not pg_has_role(current_user, 'pg_signal_backend', 'USAGE')");
 
     if (!res)
         return false;
     if (PQntuples(res) == 0)
         return true;
-    err_fail(err, ERR_SOURCE, "%s may not end other users' sessions, so it can't close the source", PQgetvalue(res, 0, 0));
+    err_fail(err, ERR_SOURCE, "%s may not end other users' sessions, so it can't close the source",
+             PQgetvalue(res, 0, 0));
     return err_hint(err, "GRANT pg_signal_backend TO %s", PQgetvalue(res, 0, 0));
 }
 
@@ -185,26 +193,31 @@ bool fence_check(Fence *fence, size_t *tables, Err *err)
         return false;
     for (size_t i = 0; i < fence->conf.count; i++) {
         Holder *holder = &fence->holders[i];
-        AUTO_RESULT res = pg_rows(&holder->side, err,
-                                  "select pg_has_role(current_user, datdba, 'USAGE'), pg_get_userbyid(datdba), current_user,"
-                                  " (select current_database()) = $1 from pg_database where datname = current_database()",
-                                  PQdb(fence->maintenance.conn));
+        AUTO_RESULT res = pg_rows(
+            &holder->side, err,
+            "select pg_has_role(current_user, datdba, 'USAGE'), pg_get_userbyid(datdba), current_user,"
+            " (select current_database()) = $1 from pg_database where datname = current_database()",
+            PQdb(fence->maintenance.conn));
 
         if (!res)
             return false;
         if (PQgetvalue(res, 0, 0)[0] != 't') {
-            err_fail(err, ERR_SOURCE, "database %s belongs to %s, so %s can't close it for the application",
+            err_fail(err, ERR_SOURCE,
+                     "database %s belongs to %s, so %s can't close it for the application",
                      holder->db.name, PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2));
             return err_hint(err, "GRANT %s TO %s", PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2));
         }
         if (PQgetvalue(res, 0, 3)[0] == 't')
-            return err_fail(err, ERR_BUG, "the maintenance connection is in %s, which is to be fenced", holder->db.name);
+            return err_fail(err, ERR_BUG,
+                            "the maintenance connection is in %s, which is to be fenced",
+                            holder->db.name);
         *tables += holder->table_count;
     }
     return true;
 }
 
-/* Short at first: whoever locks in another order than we do is found out cheaply, and goes first from then on. */
+/* Short at first: whoever locks in another order than we do is found out cheaply, and goes first
+ * from then on. */
 static uint64_t patience_ms(const Fence *fence, unsigned attempts)
 {
     uint64_t ms = (uint64_t)25 << (attempts < 6 ? attempts : 6);
@@ -215,7 +228,8 @@ static uint64_t patience_ms(const Fence *fence, unsigned attempts)
 
 #define BEFORE_LOCKS 2 /* statements that come before the first lock */
 
-static bool send_locks(Holder *holder, const char *begin, uint64_t timeout_ms, const char *mode, Err *err)
+static bool send_locks(Holder *holder, const char *begin, uint64_t timeout_ms, const char *mode,
+                       Err *err)
 {
     AUTO_BUF sql;
 
@@ -225,7 +239,8 @@ static bool send_locks(Holder *holder, const char *begin, uint64_t timeout_ms, c
         buf_printf(&sql, "lock table only %s in %s mode;", holder->tables[i], mode);
     if (!buf_ok(&sql, "the list of tables to lock", err))
         return false;
-    return PQsendQuery(holder->lock.conn, buf_str(&sql)) || pg_fail(&holder->lock, NULL, err, "locking the tables");
+    return PQsendQuery(holder->lock.conn, buf_str(&sql)) ||
+           pg_fail(&holder->lock, NULL, err, "locking the tables");
 }
 
 static void cancel(Pg *pg)
@@ -238,8 +253,8 @@ static void cancel(Pg *pg)
     PQfreeCancel(handle);
 }
 
-/* Whoever it was that didn't get out of the way goes first the next time: while we wait for that one, nothing else is
- * locked yet. */
+/* Whoever it was that didn't get out of the way goes first the next time: while we wait for that
+ * one, nothing else is locked yet. */
 static void move_to_front(Holder *holder, size_t at)
 {
     char *table;
@@ -251,7 +266,8 @@ static void move_to_front(Holder *holder, size_t at)
     holder->tables[0] = table;
 }
 
-/* Takes the answers to begin, set and the locks. *busy: in the way is somebody, not something broken. */
+/* Takes the answers to begin, set and the locks. *busy: in the way is somebody, not something
+ * broken. */
 static bool take_locks(Holder *holder, uint64_t deadline, bool *busy, Err *err)
 {
     size_t answers = 0;
@@ -277,12 +293,14 @@ static bool take_locks(Holder *holder, uint64_t deadline, bool *busy, Err *err)
         if (!res)
             return ok;
         if (PQresultStatus(res) != PGRES_COMMAND_OK && ok) {
-            const char *table = answers >= BEFORE_LOCKS && answers - BEFORE_LOCKS < holder->table_count
-                                    ? holder->tables[answers - BEFORE_LOCKS]
-                                    : "?";
+            const char *table =
+                answers >= BEFORE_LOCKS && answers - BEFORE_LOCKS < holder->table_count
+                    ? holder->tables[answers - BEFORE_LOCKS]
+                    : "?";
 
             ok = pg_fail(&holder->lock, res, err, "locking");
-            *busy = strcmp(err->code, "55P03") == 0 || strcmp(err->code, "57014") == 0 || strcmp(err->code, "40P01") == 0;
+            *busy = strcmp(err->code, "55P03") == 0 || strcmp(err->code, "57014") == 0 ||
+                    strcmp(err->code, "40P01") == 0;
             err_context(err, "table %s in %s", table, holder->db.name);
             if (answers >= BEFORE_LOCKS)
                 move_to_front(holder, answers - BEFORE_LOCKS);
@@ -317,13 +335,17 @@ void fence_unlock(Fence *fence)
         Pg *pg = &fence->holders[i].lock;
         Err ignored = ERR_INIT;
 
-        if (pg->conn && PQtransactionStatus(pg->conn) != PQTRANS_IDLE && !pg_exec(pg, "rollback", &ignored))
-            log_err(LOG_LEVEL_WARN, "releasing the locks failed, so the server does it when the connection ends", &ignored);
+        if (pg->conn && PQtransactionStatus(pg->conn) != PQTRANS_IDLE &&
+            !pg_exec(pg, "rollback", &ignored))
+            log_err(LOG_LEVEL_WARN,
+                    "releasing the locks failed, so the server does it when the connection ends",
+                    &ignored);
     }
 }
 
 /* One mode on all tables of all databases, at the same time. */
-static bool lock_all(Fence *fence, const char *begin, uint64_t timeout_ms, const char *mode, bool *busy, Err *err)
+static bool lock_all(Fence *fence, const char *begin, uint64_t timeout_ms, const char *mode,
+                     bool *busy, Err *err)
 {
     uint64_t deadline = mono_ms() + 2 * timeout_ms;
     bool ok = true;
@@ -351,8 +373,8 @@ static bool in_all(Fence *fence, const char *sql, Err *err)
     return true;
 }
 
-/* Nobody who writes waits for this. When it isn't granted the locks proper are tried all the same: what is in the way
- * may be gone by then. */
+/* Nobody who writes waits for this. When it isn't granted the locks proper are tried all the same:
+ * what is in the way may be gone by then. */
 static bool keep_vacuum_out(Fence *fence, Err *err)
 {
     bool busy = false;
@@ -367,11 +389,12 @@ static bool keep_vacuum_out(Fence *fence, Err *err)
     return in_all(fence, "begin", err) && in_all(fence, "savepoint vacuum_is_out", err);
 }
 
-/* Locks that are granted at once cost next to nothing; what waits does so with writers queueing behind it. */
+/* Locks that are granted at once cost next to nothing; what waits does so with writers queueing
+ * behind it. */
 static bool attempt(Fence *fence, unsigned attempts, bool *busy, Err *err)
 {
-    return lock_all(fence, "rollback to savepoint vacuum_is_out", patience_ms(fence, attempts), "share row exclusive", busy,
-                    err);
+    return lock_all(fence, "rollback to savepoint vacuum_is_out", patience_ms(fence, attempts),
+                    "share row exclusive", busy, err);
 }
 
 /* Who holds what we want, longest first: a transaction that stays open, a vacuum, a DDL. */
@@ -408,9 +431,11 @@ static bool give_up(Fence *fence, unsigned attempts, Err *err)
     put_holders(fence, &who);
     if (!who.len && !origin_open_transactions(&fence->maintenance, 200, &who, &ignored))
         buf_clear(&who);
-    err_fail(err, ERR_TIMEOUT, "the tables could not be locked in %u attempts: %s; in the way: %s", attempts, last.text,
-             who.len ? buf_str(&who) : "nobody now");
-    return err_hint(err, "end the transactions that stay open, or come back at a quieter time; nothing was changed");
+    err_fail(err, ERR_TIMEOUT, "the tables could not be locked in %u attempts: %s; in the way: %s",
+             attempts, last.text, who.len ? buf_str(&who) : "nobody now");
+    return err_hint(
+        err,
+        "end the transactions that stay open, or come back at a quieter time; nothing was changed");
 }
 
 static bool try_once(Fence *fence, FenceLocks *locks, bool *busy, Err *err)
@@ -451,9 +476,11 @@ bool fence_lock(Fence *fence, FenceLocks *locks, Err *err)
         if (busy && !in_all(fence, "rollback to savepoint vacuum_is_out", &ignored))
             busy = false;
         if (busy && mono_ms() < deadline) {
-            log_info("fence gave way", F_U64("attempt", locks->attempts), F_STR("because", err->text));
+            log_info("fence gave way", F_U64("attempt", locks->attempts),
+                     F_STR("because", err->text));
             err_clear(err);
-            if (!stop_wait(fence->conf.stop, 30 + 40 * (locks->attempts < 10 ? locks->attempts : 10)))
+            if (!stop_wait(fence->conf.stop,
+                           30 + 40 * (locks->attempts < 10 ? locks->attempts : 10)))
                 continue;
             busy = false;
             stop_fail(err, "locking the tables");
@@ -512,9 +539,10 @@ static void put_array(Buf *buf, const Fence *fence)
     buf_putc(buf, '}');
 }
 
-/* Everybody but us, the walsenders (they only read), autovacuum (it changes no data) and, unless we are a superuser, superusers:
- * on RDS that is the service itself, which nobody can end. Our own streams are spared
- * as long as they drain ($2); the connections that hold the fence always ($3). */
+/* Everybody but us, the walsenders (they only read), autovacuum (it changes no data) and, unless we
+ * are a superuser, superusers: on RDS that is the service itself, which nobody can end. Our own
+ * streams are spared as long as they drain ($2); the connections that hold the fence always ($3).
+ */
 static const char others_sql[] =
     "select pid, coalesce(usename, '?') || coalesce(' from ' || host(client_addr), '')"
     " || coalesce(' (' || nullif(application_name, '') || ')', '') from pg_stat_activity"
@@ -537,14 +565,15 @@ static PGresult *others(Fence *fence, bool spare_streams, Err *err)
         buf_printf(&ours, "%s%d,%d", i ? "," : "", PQbackendPID(fence->holders[i].lock.conn),
                    PQbackendPID(fence->holders[i].side.conn));
     buf_putc(&ours, '}');
-    return pg_rows(&fence->maintenance, err, others_sql, buf_str(&names), spare_streams ? "t" : "f", buf_str(&ours));
+    return pg_rows(&fence->maintenance, err, others_sql, buf_str(&names), spare_streams ? "t" : "f",
+                   buf_str(&ours));
 }
 
 static bool end_them(Fence *fence, const PGresult *res, Err *err)
 {
     for (int i = 0; i < PQntuples(res); i++) {
-        AUTO_RESULT done =
-            pg_rows(&fence->maintenance, err, "select pg_terminate_backend($1::int)", PQgetvalue(res, i, 0));
+        AUTO_RESULT done = pg_rows(&fence->maintenance, err, "select pg_terminate_backend($1::int)",
+                                   PQgetvalue(res, i, 0));
 
         if (!done)
             return err_context(err, "ending the session of %s", PQgetvalue(res, i, 1));
@@ -558,7 +587,8 @@ static void put_who(Buf *who, const PGresult *res)
     for (int i = 0; i < PQntuples(res);) {
         int next = i + 1;
 
-        while (next < PQntuples(res) && strcmp(PQgetvalue(res, i, 1), PQgetvalue(res, next, 1)) == 0)
+        while (next < PQntuples(res) &&
+               strcmp(PQgetvalue(res, i, 1), PQgetvalue(res, next, 1)) == 0)
             next++;
         if (who->len < 4000)
             buf_printf(who, "%s%d x %s", who->len ? "; " : "", next - i, PQgetvalue(res, i, 1));
@@ -576,7 +606,8 @@ bool fence_evict(Fence *fence, uint64_t wait_ms, unsigned *ended, Buf *who, Err 
 
         if (!res)
             return false;
-        /* A backend that was let in just before shows up a moment later: one empty look is not enough. */
+        /* A backend that was let in just before shows up a moment later: one empty look is not
+         * enough. */
         if (PQntuples(res) == 0 && round > 0)
             return true;
         if (round == 0) {
@@ -586,8 +617,8 @@ bool fence_evict(Fence *fence, uint64_t wait_ms, unsigned *ended, Buf *who, Err 
         if (!end_them(fence, res, err))
             return false;
         if (mono_ms() > deadline) {
-            err_fail(err, ERR_TIMEOUT, "%d sessions did not end within %" PRIu64 " ms: %s", PQntuples(res), wait_ms,
-                     PQntuples(res) ? PQgetvalue(res, 0, 1) : "?");
+            err_fail(err, ERR_TIMEOUT, "%d sessions did not end within %" PRIu64 " ms: %s",
+                     PQntuples(res), wait_ms, PQntuples(res) ? PQgetvalue(res, 0, 1) : "?");
             return err_hint(err, "end them by hand and run again; nothing was lost");
         }
         sleep_ms(round < 3 ? 2 : 10);

@@ -51,7 +51,8 @@ static bool start_one(Runner *runner, const StreamConf *conf, Stop *stop, Err *e
         return err_context(err, "stream of %s", conf->name);
     failed = pthread_create(&runner->thread, NULL, run, runner);
     if (failed)
-        return err_fail(err, ERR_SYSTEM, "starting the stream of %s: %s", conf->name, strerrordesc_np(failed));
+        return err_fail(err, ERR_SYSTEM, "starting the stream of %s: %s", conf->name,
+                        strerrordesc_np(failed));
     runner->started = true;
     return true;
 }
@@ -140,14 +141,16 @@ static void look_elsewhere(Follow *follow)
     StreamStatus *seen = &follow->seen;
 
     err_clear(&follow->why);
-    res = pg_rows(&follow->source, &follow->why,
-                  "select confirmed_flush_lsn, pg_current_wal_flush_lsn(), active from pg_replication_slots where"
-                  " slot_name = $1",
-                  follow->slot);
+    res = pg_rows(
+        &follow->source, &follow->why,
+        "select confirmed_flush_lsn, pg_current_wal_flush_lsn(), active from pg_replication_slots where"
+        " slot_name = $1",
+        follow->slot);
     if (!res)
         return;
     if (PQntuples(res) == 0 || PQgetvalue(res, 0, 2)[0] != 't') {
-        err_fail(&follow->why, ERR_STATE, "the replicate that used slot %s has ended", follow->slot);
+        err_fail(&follow->why, ERR_STATE, "the replicate that used slot %s has ended",
+                 follow->slot);
         err_hint(&follow->why, "start it again, or leave the stream to this command");
         return;
     }
@@ -155,7 +158,8 @@ static void look_elsewhere(Follow *follow)
         !lsn_parse(pg_cell(res, 0, 1), &seen->source_end.at, &follow->why))
         return;
     seen->applied_end = seen->received = seen->durable_end;
-    seen->lag_bytes = seen->source_end.at > seen->durable_end.at ? seen->source_end.at - seen->durable_end.at : 0;
+    seen->lag_bytes =
+        seen->source_end.at > seen->durable_end.at ? seen->source_end.at - seen->durable_end.at : 0;
     seen->phase = STREAM_FOLLOWING;
 }
 
@@ -205,16 +209,18 @@ static bool too_late(Follow *follow, const FollowWait *wait, Err *err)
         StreamStatus s = follow_status(follow, i);
         char at[LSN_TEXT];
 
-        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s at %s, %" PRIu64 " bytes and %.1f s behind", i ? "; " : "",
-                                follow->runners ? follow->runners[i].name : follow->slot, lsn_text(s.applied_end.at, at),
-                                s.lag_bytes, (double)s.lag_us / 1e6);
+        len += (size_t)snprintf(
+            text + len, sizeof(text) - len, "%s%s at %s, %" PRIu64 " bytes and %.1f s behind",
+            i ? "; " : "", follow->runners ? follow->runners[i].name : follow->slot,
+            lsn_text(s.applied_end.at, at), s.lag_bytes, (double)s.lag_us / 1e6);
     }
     err_fail(err, ERR_TIMEOUT, "%s: not done in time: %s", wait->what, text);
     return err_hint(err, "a longer --timeout, or a quieter time");
 }
 
 /* Shared by all waits: failed streams, the stop, the deadline, the tick. */
-static bool pause_a_moment(Follow *follow, const FollowWait *wait, uint64_t *ticked, unsigned ms, Err *err)
+static bool pause_a_moment(Follow *follow, const FollowWait *wait, uint64_t *ticked, unsigned ms,
+                           Err *err)
 {
     uint64_t now = mono_ms();
 
@@ -247,7 +253,8 @@ bool follow_wait_applied(Follow *follow, const uint64_t *ends, const FollowWait 
     return true;
 }
 
-/* An age of 0 also means that nothing has come yet, so it counts only near the end of the source's WAL. */
+/* An age of 0 also means that nothing has come yet, so it counts only near the end of the source's
+ * WAL. */
 static bool is_near(StreamStatus status, uint64_t max_lag_us)
 {
     bool there = status.phase == STREAM_FOLLOWING || status.phase == STREAM_WAITING ||

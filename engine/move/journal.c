@@ -36,7 +36,8 @@ static const char *const sql[STATEMENTS] = {
                     " attempts = attempts + 1",
     [END_PHASE] = "update phase set state = ?2, ended_us = ?3, error = ?4 where name = ?1",
     [PHASE_DONE] = "select 1 from phase where name = ?1 and state = 'done'",
-    [PHASES] = "select name, state, started_us, ended_us, attempts, error from phase order by rowid",
+    [PHASES] =
+        "select name, state, started_us, ended_us, attempts, error from phase order by rowid",
     [INTEND] = "insert into call (phase, what, intended_us) values (?1, ?2, ?3)",
     [OUTCOME] = "update call set outcome = ?2, ended_us = ?3 where id = ?1",
     [OPEN_CALLS] = "select phase || ': ' || what from call where outcome is null order by id",
@@ -61,7 +62,8 @@ static bool fail(Journal *journal, Err *err, const char *doing)
 {
     int code = sqlite3_extended_errcode(journal->db);
 
-    err_fail(err, (code & 0xff) == SQLITE_FULL || (code & 0xff) == SQLITE_IOERR ? ERR_SYSTEM : ERR_STATE,
+    err_fail(err,
+             (code & 0xff) == SQLITE_FULL || (code & 0xff) == SQLITE_IOERR ? ERR_SYSTEM : ERR_STATE,
              "%s in %s/journal.db: %s", doing, journal->dir, sqlite3_errmsg(journal->db));
     return err_hint(err, "check the disk and the permissions of the state directory");
 }
@@ -81,9 +83,10 @@ static bool lock_dir(Journal *journal, Err *err)
     if (flock(journal->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         got = pread(journal->lock_fd, pid, sizeof(pid) - 1, 0);
         pid[got > 0 ? got : 0] = '\0';
-        err_fail(err, ERR_STATE, "state directory %s: process %s drives this migration already", journal->dir,
-                 *pid ? pid : "(unknown)");
-        return err_hint(err, "wait for it, stop it, or use another --state-dir for another migration");
+        err_fail(err, ERR_STATE, "state directory %s: process %s drives this migration already",
+                 journal->dir, *pid ? pid : "(unknown)");
+        return err_hint(err,
+                        "wait for it, stop it, or use another --state-dir for another migration");
     }
     len = snprintf(pid, sizeof(pid), "%ld", (long)getpid());
     if (ftruncate(journal->lock_fd, 0) != 0 || pwrite(journal->lock_fd, pid, (size_t)len, 0) != len)
@@ -111,7 +114,8 @@ static bool make_dir(const char *dir, Err *err)
 static bool prepare(Journal *journal, Err *err)
 {
     for (int i = 0; i < STATEMENTS; i++)
-        if (sqlite3_prepare_v3(journal->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &journal->stmt[i], NULL) != SQLITE_OK)
+        if (sqlite3_prepare_v3(journal->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT,
+                               &journal->stmt[i], NULL) != SQLITE_OK)
             return fail(journal, err, "reading the journal");
     return true;
 }
@@ -127,7 +131,9 @@ static bool open_db(Journal *journal, int flags, Err *err)
     umask(mask);
     if (code != SQLITE_OK) {
         fail(journal, err, "opening the journal");
-        return code == SQLITE_CANTOPEN ? err_hint(err, "is --state-dir the directory of a migration?") : false;
+        return code == SQLITE_CANTOPEN
+                   ? err_hint(err, "is --state-dir the directory of a migration?")
+                   : false;
     }
     sqlite3_busy_timeout(journal->db, 5000);
     return true;
@@ -149,7 +155,8 @@ static bool open_for_writing(Journal *journal, Err *err)
     if (!make_dir(journal->dir, err) || !lock_dir(journal, err) ||
         !open_db(journal, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err))
         return false;
-    if (sqlite3_exec(journal->db, "pragma journal_mode=wal; pragma synchronous=full;", NULL, NULL, NULL) != SQLITE_OK ||
+    if (sqlite3_exec(journal->db, "pragma journal_mode=wal; pragma synchronous=full;", NULL, NULL,
+                     NULL) != SQLITE_OK ||
         sqlite3_exec(journal->db, schema, NULL, NULL, NULL) != SQLITE_OK)
         return fail(journal, err, "setting up the journal");
     return prepare(journal, err);
@@ -227,7 +234,8 @@ bool journal_put(Journal *journal, const char *scope, const char *key, const cha
     return step(journal, PUT, err, "writing a fact");
 }
 
-bool journal_get(Journal *journal, const char *scope, const char *key, Arena *arena, const char **value, Err *err)
+bool journal_get(Journal *journal, const char *scope, const char *key, Arena *arena,
+                 const char **value, Err *err)
 {
     sqlite3_stmt *stmt = journal->stmt[GET];
     int got;
@@ -253,16 +261,17 @@ bool journal_forget(Journal *journal, const char *scope, const char *key, Err *e
 
 bool journal_reset(Journal *journal, Err *err)
 {
-    return sqlite3_exec(journal->db, "begin; delete from fact; delete from phase; delete from call; commit;", NULL, NULL,
-                        NULL) == SQLITE_OK ||
+    return sqlite3_exec(journal->db,
+                        "begin; delete from fact; delete from phase; delete from call; commit;",
+                        NULL, NULL, NULL) == SQLITE_OK ||
            fail(journal, err, "resetting the journal");
 }
 
 /* Calls row() for each row of a statement without parameters, with the index of the row. */
 typedef void RowFn(void *self, Arena *arena, sqlite3_stmt *stmt, size_t at);
 
-static bool each_row(Journal *journal, int which, Arena *arena, size_t width, void **rows, size_t *count, RowFn *row,
-                     Err *err)
+static bool each_row(Journal *journal, int which, Arena *arena, size_t width, void **rows,
+                     size_t *count, RowFn *row, Err *err)
 {
     sqlite3_stmt *stmt = journal->stmt[which];
     size_t room = 0;
@@ -311,7 +320,8 @@ bool journal_phase_begin(Journal *journal, const char *name, Err *err)
     return step(journal, BEGIN_PHASE, err, "beginning a phase");
 }
 
-bool journal_phase_end(Journal *journal, const char *name, const char *state, const char *error, Err *err)
+bool journal_phase_end(Journal *journal, const char *name, const char *state, const char *error,
+                       Err *err)
 {
     sqlite3_stmt *stmt = journal->stmt[END_PHASE];
 

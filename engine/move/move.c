@@ -100,7 +100,8 @@ static bool check_what(Move *move, const char *what, Err *err)
     if (!move_get(move, "", "what", &before, err))
         return false;
     if (before && strcmp(before, what) != 0) {
-        err_fail(err, ERR_STATE, "state directory %s belongs to another migration: %s", move->conf->state_dir, before);
+        err_fail(err, ERR_STATE, "state directory %s belongs to another migration: %s",
+                 move->conf->state_dir, before);
         return err_hint(err, "use another --state-dir, or the options of that migration");
     }
     return before || move_put(move, "", "what", what, err);
@@ -151,14 +152,16 @@ bool move_save_databases(Move *move, const char *const *names, size_t count, Err
 }
 
 /* Host and credentials of a side, for each database. */
-static const char *side_dsn(Move *move, const char *base, const RdsInstance *instance, const char *database, Err *err)
+static const char *side_dsn(Move *move, const char *base, const RdsInstance *instance,
+                            const char *database, Err *err)
 {
     const Conf *conf = move->conf;
 
     if (base)
         return dsn_with_database(&move->arena, base, database, err);
     return dsn_of_parts(&move->arena, instance->host, (unsigned)instance->port,
-                        conf->db_user ? conf->db_user : instance->master_user, conf->db_password, database);
+                        conf->db_user ? conf->db_user : instance->master_user, conf->db_password,
+                        database);
 }
 
 static bool set_dsns(Move *move, MoveDb *db, Err *err)
@@ -216,16 +219,19 @@ bool move_target(Move *move, const MoveDb *db, Pg *pg, Err *err)
 
     if (!db->target_dsn)
         return err_fail(err, ERR_STATE, "the new instance isn't known yet");
-    return pg_open(pg, db->target_dsn, ERR_TARGET, &options, err) || err_context(err, "database %s", db->name);
+    return pg_open(pg, db->target_dsn, ERR_TARGET, &options, err) ||
+           err_context(err, "database %s", db->name);
 }
 
 bool move_find_source(Move *move, Err *err)
 {
     if (move->aws) {
-        if (!rds_get_instance(move->aws, move->conf->aws_instance, &move->arena, &move->source, err))
+        if (!rds_get_instance(move->aws, move->conf->aws_instance, &move->arena, &move->source,
+                              err))
             return false;
         if (!move->source->host && !move->conf->source) {
-            err_fail(err, ERR_AWS, "instance %s has no address: it is %s", move->source->name, move->source->status);
+            err_fail(err, ERR_AWS, "instance %s has no address: it is %s", move->source->name,
+                     move->source->status);
             return err_hint(err, "start it and wait until it is available");
         }
         move->ends.old_host = move->source->host;

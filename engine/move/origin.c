@@ -11,19 +11,22 @@
 
 static bool publication_exists(Pg *pg, const char *publication, bool *exists, Err *err)
 {
-    AUTO_RESULT res = pg_rows(pg, err, "select 1 from pg_publication where pubname = $1", publication);
+    AUTO_RESULT res =
+        pg_rows(pg, err, "select 1 from pg_publication where pubname = $1", publication);
 
     *exists = res && PQntuples(res) > 0;
     return res != NULL;
 }
 
-/* What a user without FOR ALL TABLES can have: every table that is there now. One made later isn't in it. */
+/* What a user without FOR ALL TABLES can have: every table that is there now. One made later isn't
+ * in it. */
 static bool publish_list(Pg *pg, const char *publication, Err *err)
 {
-    AUTO_RESULT res = pg_rows(pg, err,
-                              "select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-                              " where c.relkind = 'r' and c.relpersistence = 'p' and c.oid >= 16384"
-                              " and n.nspname not in ('pg_catalog', 'information_schema') order by 1, 2");
+    AUTO_RESULT res = pg_rows(
+        pg, err,
+        "select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+        " where c.relkind = 'r' and c.relpersistence = 'p' and c.oid >= 16384"
+        " and n.nspname not in ('pg_catalog', 'information_schema') order by 1, 2");
     AUTO_BUF sql;
 
     buf_init(&sql, MIB(64));
@@ -40,8 +43,10 @@ static bool publish_list(Pg *pg, const char *publication, Err *err)
     if (pg_exec(pg, buf_str(&sql), err))
         return true;
     return strcmp(err->code, "42501") == 0
-               ? err_hint(err, "make the user a member of the tables' owner and let it create in the database: GRANT the owner's role"
-                               " TO it, GRANT CREATE ON DATABASE … TO it")
+               ? err_hint(
+                     err,
+                     "make the user a member of the tables' owner and let it create in the database: GRANT the owner's role"
+                     " TO it, GRANT CREATE ON DATABASE … TO it")
                : false;
 }
 
@@ -55,11 +60,14 @@ bool origin_publish(Pg *pg, const char *publication, bool ours, bool *all_tables
     if (!publication_exists(pg, publication, &exists, err))
         return false;
     if (exists && !ours) {
-        err_fail(err, ERR_STATE, "publication %s exists already and this migration didn't make it", publication);
-        return err_hint(err, "choose another name with --publication, or drop it if nobody uses it");
+        err_fail(err, ERR_STATE, "publication %s exists already and this migration didn't make it",
+                 publication);
+        return err_hint(err,
+                        "choose another name with --publication, or drop it if nobody uses it");
     }
     if (exists) {
-        AUTO_RESULT res = pg_rows(pg, err, "select puballtables from pg_publication where pubname = $1", publication);
+        AUTO_RESULT res = pg_rows(
+            pg, err, "select puballtables from pg_publication where pubname = $1", publication);
 
         *all_tables = res && PQntuples(res) == 1 && PQgetvalue(res, 0, 0)[0] == 't';
         return res != NULL;
@@ -84,11 +92,12 @@ static bool lsn_cell(const PGresult *res, int column, uint64_t *lsn, Err *err)
 
 bool origin_slot(Pg *pg, const char *slot, Arena *arena, OriginSlot *out, Err *err)
 {
-    AUTO_RESULT res = pg_rows(pg, err,
-                              "select active, coalesce(database, ''), coalesce(plugin, ''), confirmed_flush_lsn,"
-                              " restart_lsn, pg_current_wal_flush_lsn(),"
-                              " coalesce(wal_status, '') from pg_replication_slots where slot_name = $1",
-                              slot);
+    AUTO_RESULT res =
+        pg_rows(pg, err,
+                "select active, coalesce(database, ''), coalesce(plugin, ''), confirmed_flush_lsn,"
+                " restart_lsn, pg_current_wal_flush_lsn(),"
+                " coalesce(wal_status, '') from pg_replication_slots where slot_name = $1",
+                slot);
 
     *out = (OriginSlot){0};
     if (!res)
@@ -134,17 +143,18 @@ bool origin_open_transactions(Pg *pg, uint64_t older_than_ms, Buf *out, Err *err
     AUTO_RESULT res = NULL;
 
     snprintf(age, sizeof(age), "%" PRIu64, older_than_ms);
-    res = pg_rows(pg, err,
-                  "select * from (select 'pid ' || pid || ' ' || coalesce(usename, '?') || coalesce(' from ' || host(client_addr), '')"
-                  " || coalesce(' (' || nullif(application_name, '') || ')', '') || ', open '"
-                  " || round(extract(epoch from clock_timestamp() - xact_start)) || ' s, ' || coalesce(state, '?'), xact_start"
-                  " from pg_stat_activity where pid <> pg_backend_pid() and backend_xid is not null"
-                  " and xact_start < clock_timestamp() - $1::float8 * interval '1 ms'"
-                  " union all"
-                  " select 'prepared transaction ' || quote_literal(gid) || ' of ' || owner || ', open '"
-                  " || round(extract(epoch from clock_timestamp() - prepared)) || ' s', prepared from pg_prepared_xacts) o"
-                  " order by 2 limit 5",
-                  age);
+    res = pg_rows(
+        pg, err,
+        "select * from (select 'pid ' || pid || ' ' || coalesce(usename, '?') || coalesce(' from ' || host(client_addr), '')"
+        " || coalesce(' (' || nullif(application_name, '') || ')', '') || ', open '"
+        " || round(extract(epoch from clock_timestamp() - xact_start)) || ' s, ' || coalesce(state, '?'), xact_start"
+        " from pg_stat_activity where pid <> pg_backend_pid() and backend_xid is not null"
+        " and xact_start < clock_timestamp() - $1::float8 * interval '1 ms'"
+        " union all"
+        " select 'prepared transaction ' || quote_literal(gid) || ' of ' || owner || ', open '"
+        " || round(extract(epoch from clock_timestamp() - prepared)) || ' s', prepared from pg_prepared_xacts) o"
+        " order by 2 limit 5",
+        age);
     if (!res)
         return false;
     for (int i = 0; i < PQntuples(res); i++)
@@ -178,17 +188,20 @@ static bool name_blockers(Pg *pg, const char *slot, bool final, uint64_t waited_
             values[count++] = o->val;
         }
     keys[count] = values[count] = NULL;
-    other = (Pg){.conn = PQconnectdbParams(keys, values, 0), .side = pg->side, .version = pg->version};
+    other =
+        (Pg){.conn = PQconnectdbParams(keys, values, 0), .side = pg->side, .version = pg->version};
     PQconninfoFree(options);
-    if (PQstatus(other.conn) != CONNECTION_OK || !origin_open_transactions(&other, 1000, &who, &ignored))
+    if (PQstatus(other.conn) != CONNECTION_OK ||
+        !origin_open_transactions(&other, 1000, &who, &ignored))
         buf_puts(&who, "unknown");
     if (final) {
-        err_fail(err, ERR_SOURCE, "making slot %s: waited %" PRIu64 " s for open transactions: %s", slot,
-                 waited_ms / 1000, buf_str(&who));
-        return err_hint(err, "end them, or wait for them with a longer --apply-retry, and run again");
+        err_fail(err, ERR_SOURCE, "making slot %s: waited %" PRIu64 " s for open transactions: %s",
+                 slot, waited_ms / 1000, buf_str(&who));
+        return err_hint(err,
+                        "end them, or wait for them with a longer --apply-retry, and run again");
     }
-    log_warn("the slot waits for open transactions", F_STR("slot", slot), F_U64("waited_s", waited_ms / 1000),
-             F_STR("by", buf_str(&who)));
+    log_warn("the slot waits for open transactions", F_STR("slot", slot),
+             F_U64("waited_s", waited_ms / 1000), F_STR("by", buf_str(&who)));
     return true;
 }
 
@@ -245,8 +258,8 @@ static bool take_slot_lsn(Pg *pg, const char *slot, bool waited, uint64_t *lsn, 
     return err_context(err, "slot %s", slot);
 }
 
-bool origin_make_slot(Pg *pg, const char *slot, bool ours, uint64_t wait_ms, const Stop *stop, Arena *arena,
-                      uint64_t *consistent_point, Err *err)
+bool origin_make_slot(Pg *pg, const char *slot, bool ours, uint64_t wait_ms, const Stop *stop,
+                      Arena *arena, uint64_t *consistent_point, Err *err)
 {
     OriginSlot there;
     uint64_t deadline = mono_ms() + wait_ms;
@@ -257,7 +270,8 @@ bool origin_make_slot(Pg *pg, const char *slot, bool ours, uint64_t wait_ms, con
         if (!there.exists)
             break;
         if (!ours) {
-            err_fail(err, ERR_STATE, "replication slot %s exists already and this migration didn't make it", slot);
+            err_fail(err, ERR_STATE,
+                     "replication slot %s exists already and this migration didn't make it", slot);
             return err_hint(err, "choose another name with --slot, or drop it if nobody uses it");
         }
         if (!there.active) {
@@ -267,7 +281,8 @@ bool origin_make_slot(Pg *pg, const char *slot, bool ours, uint64_t wait_ms, con
         }
         /* A killed run's backend may still be making it: it notices nothing before it is done. */
         if (mono_ms() > deadline)
-            return err_fail(err, ERR_SOURCE, "replication slot %s is in use by another connection", slot);
+            return err_fail(err, ERR_SOURCE, "replication slot %s is in use by another connection",
+                            slot);
         if (stop_wait(stop, 200))
             return stop_fail(err, "waiting for the slot");
     }
@@ -289,9 +304,10 @@ bool origin_mark(Pg *pg, const char *publication, const char *marker, Err *err)
 
 bool origin_marker(Pg *pg, const char *publication, Arena *arena, const char **found, Err *err)
 {
-    AUTO_RESULT res = pg_rows(pg, err,
-                              "select obj_description(oid, 'pg_publication') from pg_publication where pubname = $1",
-                              publication);
+    AUTO_RESULT res = pg_rows(
+        pg, err,
+        "select obj_description(oid, 'pg_publication') from pg_publication where pubname = $1",
+        publication);
 
     *found = NULL;
     if (res && PQntuples(res) == 1 && !PQgetisnull(res, 0, 0))
@@ -305,7 +321,9 @@ bool origin_drop_slot(Pg *pg, const char *slot, uint64_t wait_ms, Err *err)
 
     for (;;) {
         AUTO_RESULT res = pg_rows(
-            pg, err, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", slot);
+            pg, err,
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1",
+            slot);
 
         if (res || strcmp(err->code, "42704") == 0) {
             err_clear(err);

@@ -3,8 +3,8 @@
 #include "engine/base/crash.h"
 #include "engine/base/mono.h"
 
-/* Publication, slot, marker, snapshot: in no other order, see origin.h. The copy is made still as soon as it
- * answers; where it ends is in its log, whatever is written to it later. */
+/* Publication, slot, marker, snapshot: in no other order, see origin.h. The copy is made still as
+ * soon as it answers; where it ends is in its log, whatever is written to it later. */
 const Phase provision_phases[] = {
     {"preflight", "what is there, and whether it can be moved", phase_preflight, false},
     {"publication", "publication on the source", phase_publication, false},
@@ -31,8 +31,8 @@ static bool note_failure(Move *move, const Phase *phase, const Err *err)
 {
     Err ignored = ERR_INIT;
 
-    if (!journal_phase_end(move->journal, phase->name, err->kind == ERR_STOPPED ? "stopped" : "failed", err->text,
-                           &ignored) ||
+    if (!journal_phase_end(move->journal, phase->name,
+                           err->kind == ERR_STOPPED ? "stopped" : "failed", err->text, &ignored) ||
         !audit_add(move->audit, &ignored, "phase failed", F_STR("phase", phase->name),
                    F_STR("kind", err_kind_name(err->kind)), F_STR("error", err->text)))
         log_err(LOG_LEVEL_WARN, "the failure can't be written down", &ignored);
@@ -56,7 +56,8 @@ static bool run_phase(Move *move, const Phase *phase, Err *err)
     }
     took_ms = (double)(mono_us() - begun) / 1000;
     if (!journal_phase_end(move->journal, phase->name, "done", "", err) ||
-        !audit_add(move->audit, err, "phase done", F_STR("phase", phase->name), F_MS("took_ms", took_ms)))
+        !audit_add(move->audit, err, "phase done", F_STR("phase", phase->name),
+                   F_MS("took_ms", took_ms)))
         return false;
     log_info("phase done", F_STR("phase", phase->name), F_MS("took_ms", took_ms));
     return true;

@@ -1,7 +1,8 @@
 /* phases.h - the steps of a migration on the bridge road, in order, each of which can be repeated.
  *
- * A phase that is done is skipped by a rerun; one that was running is run again. `alive` phases hold something that
- * lives only in the process (the streams) and are run by each process, as long as the target isn't open.
+ * A phase that is done is skipped by a rerun; one that was running is run again. `alive` phases
+ * hold something that lives only in the process (the streams) and are run by each process, as long
+ * as the target isn't open.
  */
 #ifndef PHASES_H
 #define PHASES_H

@@ -11,8 +11,8 @@ const char *finding_level_name(FindingLevel level)
     return level_names[level];
 }
 
-void finding_add(Findings *findings, FindingLevel level, const char *database, const char *check, const char *text,
-                 const char *hint)
+void finding_add(Findings *findings, FindingLevel level, const char *database, const char *check,
+                 const char *text, const char *hint)
 {
     Finding *finding = arena_new(findings->arena, Finding);
 
@@ -29,8 +29,8 @@ void finding_add(Findings *findings, FindingLevel level, const char *database, c
     findings->refusals += level == FINDING_REFUSE;
 }
 
-/* One row per offender, its name in the first column; no row: all is well. $1 is the publication in a database's
- * checks, the number of slots in the server's. */
+/* One row per offender, its name in the first column; no row: all is well. $1 is the publication in
+ * a database's checks, the number of slots in the server's. */
 typedef struct Check {
     const char *name;
     FindingLevel level;
@@ -40,12 +40,13 @@ typedef struct Check {
 } Check;
 
 #define TABLE_NAME "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
-#define USER_TABLES                                                                                                    \
-    " from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' and c.oid >= 16384"          \
+#define USER_TABLES                                                                                           \
+    " from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' and c.oid >= 16384" \
     " and n.nspname not in ('pg_catalog', 'information_schema') "
-/* No identity: an UPDATE or DELETE is refused by the source itself as soon as the table is published. */
-#define NO_IDENTITY                                                                                                    \
-    " and c.relpersistence = 'p' and (c.relreplident = 'n' or c.relreplident = 'd' and not exists"                     \
+/* No identity: an UPDATE or DELETE is refused by the source itself as soon as the table is
+ * published. */
+#define NO_IDENTITY                                                                                \
+    " and c.relpersistence = 'p' and (c.relreplident = 'n' or c.relreplident = 'd' and not exists" \
     " (select from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indisvalid))"
 #define CHANGES "coalesce(pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid), 0)"
 
@@ -55,7 +56,8 @@ static const Check database_checks[] = {
      "tables without a primary key or replica identity get updates or deletes, which the source would refuse once they are "
      "published",
      "ALTER TABLE … REPLICA IDENTITY FULL (or USING INDEX, or add a primary key) on each"},
-    {"keyless", FINDING_WARN, "select " TABLE_NAME USER_TABLES NO_IDENTITY " and " CHANGES " = 0 order by 1",
+    {"keyless", FINDING_WARN,
+     "select " TABLE_NAME USER_TABLES NO_IDENTITY " and " CHANGES " = 0 order by 1",
      "tables without a primary key or replica identity: inserts are carried, an update or delete would be refused by the "
      "source while the migration runs",
      "ALTER TABLE … REPLICA IDENTITY FULL if they can get any"},
@@ -69,35 +71,44 @@ static const Check database_checks[] = {
      "ALTER SUBSCRIPTION … DISABLE until the copy is restored"},
     {"not readable", FINDING_REFUSE,
      "select " TABLE_NAME USER_TABLES " and not has_table_privilege(c.oid, 'SELECT') order by 1",
-     "tables that the user may not read, so they can't be compared", "GRANT pg_read_all_data TO the user"},
+     "tables that the user may not read, so they can't be compared",
+     "GRANT pg_read_all_data TO the user"},
     {"not lockable", FINDING_REFUSE,
-     "select " TABLE_NAME USER_TABLES " and c.relpersistence = 'p' and not has_table_privilege(c.oid, 'UPDATE, DELETE,"
+     "select " TABLE_NAME USER_TABLES
+     " and c.relpersistence = 'p' and not has_table_privilege(c.oid, 'UPDATE, DELETE,"
      " TRUNCATE') order by 1",
-     "tables that the user may not lock, so they can't be fenced", "GRANT pg_write_all_data TO the user"},
+     "tables that the user may not lock, so they can't be fenced",
+     "GRANT pg_write_all_data TO the user"},
     {"owner", FINDING_REFUSE,
      "select 'owned by ' || quote_ident(pg_get_userbyid(datdba)) from pg_database where datname = current_database()"
      " and not pg_has_role(current_user, datdba, 'USAGE')",
      "the user doesn't own the database, so it can't close it for the application at the cut-over",
      "GRANT the owner's role TO the user"},
-    {"unlogged", FINDING_WARN, "select " TABLE_NAME USER_TABLES " and c.relpersistence = 'u' order by 1",
-     "unlogged tables: empty on the new side, as after a crash", "fill them again after the cut-over, or SET LOGGED now"},
+    {"unlogged", FINDING_WARN,
+     "select " TABLE_NAME USER_TABLES " and c.relpersistence = 'u' order by 1",
+     "unlogged tables: empty on the new side, as after a crash",
+     "fill them again after the cut-over, or SET LOGGED now"},
     {"large objects", FINDING_WARN,
      "select count(*) || ' large objects' from pg_largeobject_metadata having count(*) > 0",
      "large objects are in the copy; what changes in them later isn't carried by logical replication",
      "don't write large objects until the cut-over, or move them into bytea columns"},
     {"materialized view", FINDING_NOTE,
      "select quote_ident(schemaname) || '.' || quote_ident(matviewname) from pg_matviews order by 1",
-     "materialized views hold what they held when the copy was made", "REFRESH them on the new side after the cut-over"},
+     "materialized views hold what they held when the copy was made",
+     "REFRESH them on the new side after the cut-over"},
     {"foreign table", FINDING_NOTE,
-     "select " TABLE_NAME " from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' order by 1",
+     "select " TABLE_NAME
+     " from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' order by 1",
      "foreign tables point at the same remote data from both sides", ""},
     {"trigger", FINDING_NOTE,
-     "select " TABLE_NAME " || ' ' || quote_ident(t.tgname) from pg_trigger t join pg_class c on c.oid = t.tgrelid join"
+     "select " TABLE_NAME
+     " || ' ' || quote_ident(t.tgname) from pg_trigger t join pg_class c on c.oid = t.tgrelid join"
      " pg_namespace n on n.oid = c.relnamespace where t.tgenabled in ('A', 'R') and not t.tgisinternal order by 1",
      "triggers that fire for a replica role too: disabled on the new side until it is opened", ""},
     {"prepared", FINDING_WARN,
      "select quote_literal(gid) || ' of ' || owner from pg_prepared_xacts where database = current_database() order by 1",
-     "prepared transactions keep their locks: the slot and the fence wait for them", "COMMIT PREPARED or ROLLBACK PREPARED"},
+     "prepared transactions keep their locks: the slot and the fence wait for them",
+     "COMMIT PREPARED or ROLLBACK PREPARED"},
     {"publication", FINDING_REFUSE, "select pubname from pg_publication where pubname = $1",
      "a publication of that name exists already and this migration didn't make it",
      "choose another name with --publication, or drop it if nobody uses it"},
@@ -105,9 +116,12 @@ static const Check database_checks[] = {
 
 static const Check server_checks[] = {
     {"standby", FINDING_REFUSE, "select 'read only' where pg_is_in_recovery()",
-     "the server is a standby or a reader; a logical slot is made on the writer", "connect to the writer's endpoint"},
-    {"wal_level", FINDING_REFUSE, "select 'wal_level is ' || current_setting('wal_level') where current_setting('wal_level') <> 'logical'",
-     "logical replication is off", "set wal_level = logical (on RDS rds.logical_replication = 1 in the parameter group) and restart"},
+     "the server is a standby or a reader; a logical slot is made on the writer",
+     "connect to the writer's endpoint"},
+    {"wal_level", FINDING_REFUSE,
+     "select 'wal_level is ' || current_setting('wal_level') where current_setting('wal_level') <> 'logical'",
+     "logical replication is off",
+     "set wal_level = logical (on RDS rds.logical_replication = 1 in the parameter group) and restart"},
     {"replication right", FINDING_REFUSE,
      "select quote_ident(current_user) where not (select rolsuper or rolreplication from pg_roles where rolname ="
      " current_user) and not exists (select from pg_roles r where r.rolname = 'rds_replication' and"
@@ -122,7 +136,8 @@ static const Check server_checks[] = {
      "select (current_setting('max_replication_slots')::int - count(*)) || ' free of ' || current_setting("
      "'max_replication_slots') || ', ' || $1::text || ' needed' from pg_replication_slots having"
      " current_setting('max_replication_slots')::int - count(*) < $1::int",
-     "not enough replication slots", "raise max_replication_slots (a restart), or drop slots that nobody uses"},
+     "not enough replication slots",
+     "raise max_replication_slots (a restart), or drop slots that nobody uses"},
     {"senders", FINDING_REFUSE,
      "select (current_setting('max_wal_senders')::int - count(*)) || ' free of ' || current_setting('max_wal_senders')"
      " || ', ' || $1::text || ' needed' from pg_stat_replication having current_setting('max_wal_senders')::int"
@@ -131,18 +146,21 @@ static const Check server_checks[] = {
     {"slot retention", FINDING_NOTE,
      "select 'max_slot_wal_keep_size is ' || current_setting('max_slot_wal_keep_size') where"
      " current_setting('max_slot_wal_keep_size') <> '-1'",
-     "the server throws a slot away that falls too far behind", "make sure that it covers the time of snapshot, copy and restore"},
+     "the server throws a slot away that falls too far behind",
+     "make sure that it covers the time of snapshot, copy and restore"},
     {"long transaction", FINDING_WARN,
      "select 'pid ' || pid || ' ' || coalesce(usename, '?') || ', open ' || round(extract(epoch from clock_timestamp() -"
      " xact_start)) || ' s' from pg_stat_activity where backend_xid is not null and xact_start < clock_timestamp() -"
      " interval '10 s' order by xact_start limit 9",
-     "transactions that have been open for long: making the slot waits for them", "end them, or wait"},
+     "transactions that have been open for long: making the slot waits for them",
+     "end them, or wait"},
 };
 
-static bool run_check(Pg *pg, const Check *check, const char *database, const char *param, Findings *findings,
-                      Err *err)
+static bool run_check(Pg *pg, const Check *check, const char *database, const char *param,
+                      Findings *findings, Err *err)
 {
-    AUTO_RESULT res = strstr(check->sql, "$1") ? pg_rows(pg, err, check->sql, param) : pg_rows(pg, err, check->sql);
+    AUTO_RESULT res = strstr(check->sql, "$1") ? pg_rows(pg, err, check->sql, param)
+                                               : pg_rows(pg, err, check->sql);
     AUTO_BUF text;
 
     buf_init(&text, 65536);
@@ -167,7 +185,9 @@ bool preflight_server(Pg *pg, const PreflightNeeds *needs, Findings *findings, E
     if (pg->version < 130000) {
         char text[128];
 
-        snprintf(text, sizeof(text), "the server is PostgreSQL %d; 13 is the oldest that keybridge moves", pg->version / 10000);
+        snprintf(text, sizeof(text),
+                 "the server is PostgreSQL %d; 13 is the oldest that keybridge moves",
+                 pg->version / 10000);
         finding_add(findings, FINDING_REFUSE, "", "version", text, "upgrade first");
         return true;
     }
@@ -190,19 +210,24 @@ bool preflight_database(Pg *pg, const PreflightNeeds *needs, Findings *findings,
     return true;
 }
 
-bool preflight_databases(Pg *pg, const char *only, Arena *arena, const char ***names, size_t *count, Err *err)
+bool preflight_databases(Pg *pg, const char *only, Arena *arena, const char ***names, size_t *count,
+                         Err *err)
 {
-    AUTO_RESULT res = pg_rows(pg, err,
-                              "select datname from pg_database where datallowconn and not datistemplate and datname <>"
-                              " 'rdsadmin' and ($1::text is null or datname = $1) order by datname",
-                              only);
+    AUTO_RESULT res = pg_rows(
+        pg, err,
+        "select datname from pg_database where datallowconn and not datistemplate and datname <>"
+        " 'rdsadmin' and ($1::text is null or datname = $1) order by datname",
+        only);
 
     if (!res)
         return false;
     *count = (size_t)PQntuples(res);
     if (*count == 0) {
-        err_fail(err, ERR_SOURCE, "the source has no database%s%s that takes connections", only ? " " : "", only ? only : "");
-        return err_hint(err, "check --database, and that an aborted cut-over didn't leave it closed: keybridge cleanup");
+        err_fail(err, ERR_SOURCE, "the source has no database%s%s that takes connections",
+                 only ? " " : "", only ? only : "");
+        return err_hint(
+            err,
+            "check --database, and that an aborted cut-over didn't leave it closed: keybridge cleanup");
     }
     *names = arena_array(arena, const char *, *count);
     for (size_t i = 0; i < *count; i++)
@@ -223,7 +248,8 @@ bool preflight_verdict(const Findings *findings, Err *err)
             continue;
         if (!*hint)
             hint = f->hint;
-        buf_printf(&text, "%s%s%s%s", text.len ? "; " : "", f->database, *f->database ? ": " : "", f->text);
+        buf_printf(&text, "%s%s%s%s", text.len ? "; " : "", f->database, *f->database ? ": " : "",
+                   f->text);
     }
     err_fail(err, ERR_FAITHFUL, "%s", buf_str(&text));
     return err_hint(err, "%s", hint);

@@ -1,7 +1,8 @@
 #include "engine/move/quiet.h"
 
-static bool each(Pg *pg, const char *query, bool (*row)(Pg *pg, const PGresult *res, int at, void *self, Err *err),
-                 void *self, unsigned *count, Err *err)
+static bool each(Pg *pg, const char *query,
+                 bool (*row)(Pg *pg, const PGresult *res, int at, void *self, Err *err), void *self,
+                 unsigned *count, Err *err)
 {
     AUTO_RESULT res = pg_rows(pg, err, query);
 
@@ -17,7 +18,8 @@ static bool each(Pg *pg, const char *query, bool (*row)(Pg *pg, const PGresult *
 
 static bool drop_slot(Pg *pg, const PGresult *res, int at, void *self, Err *err)
 {
-    AUTO_RESULT done = pg_rows(pg, err, "select pg_drop_replication_slot($1)", PQgetvalue(res, at, 0));
+    AUTO_RESULT done =
+        pg_rows(pg, err, "select pg_drop_replication_slot($1)", PQgetvalue(res, at, 0));
 
     (void)self;
     return done || err_context(err, "dropping the copied slot %s", PQgetvalue(res, at, 0));
@@ -25,15 +27,19 @@ static bool drop_slot(Pg *pg, const PGresult *res, int at, void *self, Err *err)
 
 bool quiet_slots(Pg *pg, QuietReport *report, Err *err)
 {
-    return each(pg, "select slot_name from pg_replication_slots where not active and not temporary order by 1",
-                drop_slot, NULL, &report->slots, err);
+    return each(
+        pg,
+        "select slot_name from pg_replication_slots where not active and not temporary order by 1",
+        drop_slot, NULL, &report->slots, err);
 }
 
-/* Without its slot first, or dropping the subscription would drop the publisher's slot, which is the source's. */
+/* Without its slot first, or dropping the subscription would drop the publisher's slot, which is
+ * the source's. */
 static bool drop_subscription(Pg *pg, const PGresult *res, int at, void *self, Err *err)
 {
-    static const char *const steps[][2] = {
-        {"alter subscription ", " disable"}, {"alter subscription ", " set (slot_name = none)"}, {"drop subscription ", ""}};
+    static const char *const steps[][2] = {{"alter subscription ", " disable"},
+                                           {"alter subscription ", " set (slot_name = none)"},
+                                           {"drop subscription ", ""}};
 
     (void)self;
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
@@ -58,10 +64,12 @@ static bool rollback_prepared(Pg *pg, const PGresult *res, int at, void *self, E
     buf_init(&sql, 4096);
     buf_puts(&sql, "rollback prepared ");
     pg_put_literal(&sql, pg_cell(res, at, 0));
-    return pg_exec(pg, buf_str(&sql), err) || err_context(err, "rolling back a copied prepared transaction");
+    return pg_exec(pg, buf_str(&sql), err) ||
+           err_context(err, "rolling back a copied prepared transaction");
 }
 
-/* A trigger that fires ALWAYS or for REPLICA would fire for what the stream applies and write its rows twice. */
+/* A trigger that fires ALWAYS or for REPLICA would fire for what the stream applies and write its
+ * rows twice. */
 static bool still_trigger(Pg *pg, const PGresult *res, int at, void *self, Err *err)
 {
     const QuietNote *note = self;
@@ -82,7 +90,8 @@ static bool still_trigger(Pg *pg, const PGresult *res, int at, void *self, Err *
     return pg_exec(pg, buf_str(&sql), err);
 }
 
-/* pg_cron reads its table itself, whatever our session's role; its own trigger tells it of the change. */
+/* pg_cron reads its table itself, whatever our session's role; its own trigger tells it of the
+ * change. */
 static bool still_jobs(Pg *pg, const QuietNote *note, unsigned *count, Err *err)
 {
     AUTO_RESULT there = pg_rows(pg, err, "select to_regclass('cron.job') is not null");
@@ -130,11 +139,12 @@ static bool set_read_only(Pg *pg, const char *database, const char *how, Err *er
 /* What the source's database says about read-only, so that opening puts exactly that back. */
 static bool keep_read_only(Pg *pg, const char *database, const QuietNote *note, Err *err)
 {
-    AUTO_RESULT res = pg_rows(pg, err,
-                              "select substr(c, 31) from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase,"
-                              " unnest(s.setconfig) c where s.setrole = 0 and d.datname = $1"
-                              " and c like 'default\\_transaction\\_read\\_only=%'",
-                              database);
+    AUTO_RESULT res = pg_rows(
+        pg, err,
+        "select substr(c, 31) from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase,"
+        " unnest(s.setconfig) c where s.setrole = 0 and d.datname = $1"
+        " and c like 'default\\_transaction\\_read\\_only=%'",
+        database);
     AUTO_BUF undo;
 
     buf_init(&undo, 4096);
@@ -153,11 +163,12 @@ static bool keep_read_only(Pg *pg, const char *database, const QuietNote *note, 
 
 bool quiet_is_closed(Pg *pg, const char *database, bool *closed, Err *err)
 {
-    AUTO_RESULT res = pg_rows(pg, err,
-                              "select 1 from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase,"
-                              " unnest(s.setconfig) c where s.setrole = 0 and d.datname = $1"
-                              " and c = 'default_transaction_read_only=on'",
-                              database);
+    AUTO_RESULT res =
+        pg_rows(pg, err,
+                "select 1 from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase,"
+                " unnest(s.setconfig) c where s.setrole = 0 and d.datname = $1"
+                " and c = 'default_transaction_read_only=on'",
+                database);
 
     *closed = res && PQntuples(res) > 0;
     return res != NULL;
@@ -166,16 +177,18 @@ bool quiet_is_closed(Pg *pg, const char *database, bool *closed, Err *err)
 /* Sessions that were there before the setting keep their old one. */
 static bool end_other_sessions(Pg *pg, const char *database, Err *err)
 {
-    AUTO_RESULT res = pg_rows(pg, err,
-                              "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1"
-                              " and backend_type = 'client backend' and pid <> pg_backend_pid()"
-                              " and application_name not like 'keybridge%'",
-                              database);
+    AUTO_RESULT res =
+        pg_rows(pg, err,
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1"
+                " and backend_type = 'client backend' and pid <> pg_backend_pid()"
+                " and application_name not like 'keybridge%'",
+                database);
 
     return res != NULL;
 }
 
-bool quiet_database(Pg *pg, const char *publication, const QuietNote *note, QuietReport *report, Err *err)
+bool quiet_database(Pg *pg, const char *publication, const QuietNote *note, QuietReport *report,
+                    Err *err)
 {
     const char *database = PQdb(pg->conn);
     bool closed;
@@ -187,17 +200,20 @@ bool quiet_database(Pg *pg, const char *publication, const QuietNote *note, Quie
                     !set_read_only(pg, database, " set default_transaction_read_only = on", err) ||
                     !end_other_sessions(pg, database, err)))
         return false;
-    return each(pg,
-                "select subname from pg_subscription where subdbid = (select oid from pg_database where datname ="
-                " current_database()) order by 1",
-                drop_subscription, NULL, &report->subscriptions, err) &&
-           each(pg, "select gid from pg_prepared_xacts where database = current_database() order by 1",
-                rollback_prepared, NULL, &report->prepared, err) &&
+    return each(
+               pg,
+               "select subname from pg_subscription where subdbid = (select oid from pg_database where datname ="
+               " current_database()) order by 1",
+               drop_subscription, NULL, &report->subscriptions, err) &&
            each(pg,
-                "select n.nspname, c.relname, t.tgname, t.tgenabled from pg_trigger t join pg_class c on c.oid = t.tgrelid"
-                " join pg_namespace n on n.oid = c.relnamespace where t.tgenabled in ('A', 'R') and not t.tgisinternal"
-                " and n.nspname <> 'keybridge' and t.tgparentid = 0 order by 1, 2, 3",
-                still_trigger, self, &report->triggers, err) &&
+                "select gid from pg_prepared_xacts where database = current_database() order by 1",
+                rollback_prepared, NULL, &report->prepared, err) &&
+           each(
+               pg,
+               "select n.nspname, c.relname, t.tgname, t.tgenabled from pg_trigger t join pg_class c on c.oid = t.tgrelid"
+               " join pg_namespace n on n.oid = c.relnamespace where t.tgenabled in ('A', 'R') and not t.tgisinternal"
+               " and n.nspname <> 'keybridge' and t.tgparentid = 0 order by 1, 2, 3",
+               still_trigger, self, &report->triggers, err) &&
            still_jobs(pg, note, &report->jobs, err) && drop_publication(pg, publication, err);
 }
 
@@ -211,5 +227,6 @@ bool quiet_open(Pg *pg, const char *database, const char *const *undo, size_t co
     /* Nothing kept says how it was: then it was as PostgreSQL makes it. */
     if (!quiet_is_closed(pg, database, &closed, err))
         return false;
-    return !closed || count || set_read_only(pg, database, " reset default_transaction_read_only", err);
+    return !closed || count ||
+           set_read_only(pg, database, " reset default_transaction_read_only", err);
 }

@@ -21,7 +21,9 @@ static void reset_arena(Arena *arena)
 }
 #define AUTO_ARENA ON_EXIT(reset_arena) Arena
 
-/* building ------------------------------------------------------------------------------------------------ */
+/* building
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* Facts that are JSON themselves (verify, sequences) are put in as such; numbers as numbers. */
 static json_t *value_of(const char *text)
@@ -48,7 +50,8 @@ static bool is_number_suffix(const char *at)
     return *at == '.' && at[1] >= '0' && at[1] <= '9';
 }
 
-/* "finding.003" and "setting.001" become lists, "step.drain_us" members of an object, the rest plain members. */
+/* "finding.003" and "setting.001" become lists, "step.drain_us" members of an object, the rest
+ * plain members. */
 static void put_fact(json_t *into, const JournalFact *fact)
 {
     const char *dot = strchr(fact->key, '.');
@@ -90,11 +93,12 @@ static json_t *phases_json(Journal *journal, Arena *arena, Err *err)
         char ended[WALL_TEXT];
         uint64_t end_us = phases[i].ended_us ? phases[i].ended_us : phases[i].started_us;
 
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:I, s:i}", "phase", phases[i].name, "state",
-                                              phases[i].state, "began", wall_text(phases[i].started_us, began), "ended",
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:I, s:i}", "phase",
+                                              phases[i].name, "state", phases[i].state, "began",
+                                              wall_text(phases[i].started_us, began), "ended",
                                               wall_text(end_us, ended), "took_ms",
-                                              (json_int_t)((end_us - phases[i].started_us) / 1000), "attempts",
-                                              (int)phases[i].attempts));
+                                              (json_int_t)((end_us - phases[i].started_us) / 1000),
+                                              "attempts", (int)phases[i].attempts));
     }
     return list;
 }
@@ -102,7 +106,8 @@ static json_t *phases_json(Journal *journal, Arena *arena, Err *err)
 /* What keeps the program going is no part of a receipt. */
 static bool is_internal(const JournalFact *fact)
 {
-    static const char *const prefixes[] = {"undo", "slot_intended", "marker", "databases", "what", "seed_lsn", "progress"};
+    static const char *const prefixes[] = {"undo", "slot_intended", "marker",  "databases",
+                                           "what", "seed_lsn",      "progress"};
 
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
         if (strncmp(fact->key, prefixes[i], strlen(prefixes[i])) == 0)
@@ -166,7 +171,9 @@ bool receipt_json(Journal *journal, const char *audit_head, Buf *out, Err *err)
     return buf_ok(out, "the receipt", err);
 }
 
-/* as text ------------------------------------------------------------------------------------------------- */
+/* as text
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static const char *str_of(const json_t *object, const char *key)
 {
@@ -191,17 +198,27 @@ static void put_head(Buf *out, const json_t *receipt)
         const char *name;
         const char *key;
     } lines[] = {
-        {"migration", "id"},        {"account", "account"},          {"done by", "caller"},
-        {"old instance", "source"}, {"new instance", "target"},      {"old key", "old_key_arn"},
-        {"new key", "key_arn"},     {"snapshot", "snapshot"},        {"copy", "copy"},
-        {"copy ends at", "start"},  {"by", "start_rule"},            {"switch", "switch"},
-        {"sessions ended", "fenced"}, {"came late", "late_who"},
+        {"migration", "id"},
+        {"account", "account"},
+        {"done by", "caller"},
+        {"old instance", "source"},
+        {"new instance", "target"},
+        {"old key", "old_key_arn"},
+        {"new key", "key_arn"},
+        {"snapshot", "snapshot"},
+        {"copy", "copy"},
+        {"copy ends at", "start"},
+        {"by", "start_rule"},
+        {"switch", "switch"},
+        {"sessions ended", "fenced"},
+        {"came late", "late_who"},
         {"refused by old side", "refused_who"},
     };
 
     buf_printf(out, "keybridge receipt, %s\n\n", str_of(receipt, "written"));
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)
-        if (*str_of(receipt, lines[i].key) && json_is_string(json_object_get(receipt, lines[i].key)))
+        if (*str_of(receipt, lines[i].key) &&
+            json_is_string(json_object_get(receipt, lines[i].key)))
             put_line(out, lines[i].name, str_of(receipt, lines[i].key));
 }
 
@@ -210,10 +227,12 @@ static void put_table(Buf *out, const json_t *table)
     char name[140];
 
     snprintf(name, sizeof(name), "%s.%s", str_of(table, "schema"), str_of(table, "table"));
-    buf_printf(out, "  %-34.60s %12" JSON_INTEGER_FORMAT " %12" JSON_INTEGER_FORMAT "  %-16.16s %-16.16s %s\n", name,
-               json_integer_value(json_object_get(table, "source_rows")),
-               json_integer_value(json_object_get(table, "target_rows")), str_of(table, "source_hash"),
-               str_of(table, "target_hash"), str_of(table, "verdict"));
+    buf_printf(
+        out,
+        "  %-34.60s %12" JSON_INTEGER_FORMAT " %12" JSON_INTEGER_FORMAT "  %-16.16s %-16.16s %s\n",
+        name, json_integer_value(json_object_get(table, "source_rows")),
+        json_integer_value(json_object_get(table, "target_rows")), str_of(table, "source_hash"),
+        str_of(table, "target_hash"), str_of(table, "verdict"));
 }
 
 static void put_sequence(Buf *out, const json_t *sequence)
@@ -221,11 +240,15 @@ static void put_sequence(Buf *out, const json_t *sequence)
     char name[140];
 
     snprintf(name, sizeof(name), "%s.%s", str_of(sequence, "schema"), str_of(sequence, "name"));
-    buf_printf(out, "  %-34.60s %12" JSON_INTEGER_FORMAT " %12" JSON_INTEGER_FORMAT " -> %" JSON_INTEGER_FORMAT "  %s\n", name,
-               json_integer_value(json_object_get(json_object_get(sequence, "source"), "last_value")),
-               json_integer_value(json_object_get(json_object_get(sequence, "before"), "last_value")),
-               json_integer_value(json_object_get(json_object_get(sequence, "after"), "last_value")),
-               str_of(sequence, "verdict"));
+    buf_printf(
+        out,
+        "  %-34.60s %12" JSON_INTEGER_FORMAT " %12" JSON_INTEGER_FORMAT " -> %" JSON_INTEGER_FORMAT
+        "  %s\n",
+        name,
+        json_integer_value(json_object_get(json_object_get(sequence, "source"), "last_value")),
+        json_integer_value(json_object_get(json_object_get(sequence, "before"), "last_value")),
+        json_integer_value(json_object_get(json_object_get(sequence, "after"), "last_value")),
+        str_of(sequence, "verdict"));
 }
 
 static void put_database(Buf *out, const char *name, const json_t *db)
@@ -236,18 +259,19 @@ static void put_database(Buf *out, const char *name, const json_t *db)
     const json_t *item;
 
     buf_printf(out, "\ndatabase %s\n", name);
-    buf_printf(out, "  slot %s, consistent at %s; copy ends at %s; all rows compared at %s\n", str_of(db, "slot"),
-               str_of(db, "consistent_point"), str_of(db, "start"), str_of(json_object_get(db, "verify"), "position"));
+    buf_printf(out, "  slot %s, consistent at %s; copy ends at %s; all rows compared at %s\n",
+               str_of(db, "slot"), str_of(db, "consistent_point"), str_of(db, "start"),
+               str_of(json_object_get(db, "verify"), "position"));
     if (json_object_get(db, "end"))
-        buf_printf(out, "  end position %s, nothing behind it up to %s\n", str_of(db, "end"), str_of(db, "end_proved"));
+        buf_printf(out, "  end position %s, nothing behind it up to %s\n", str_of(db, "end"),
+                   str_of(db, "end_proved"));
     if (json_array_size(tables))
-        buf_printf(out, "  %-34s %12s %12s  %-16s %-16s\n", "table", "rows old", "rows new", "hash old", "hash new");
-    json_array_foreach ((json_t *)(uintptr_t)tables, at, item)
-        put_table(out, item);
+        buf_printf(out, "  %-34s %12s %12s  %-16s %-16s\n", "table", "rows old", "rows new",
+                   "hash old", "hash new");
+    json_array_foreach((json_t *)(uintptr_t)tables, at, item) put_table(out, item);
     if (json_array_size(sequences))
         buf_printf(out, "  %-34s %12s %12s\n", "sequence", "old side", "new side");
-    json_array_foreach ((json_t *)(uintptr_t)sequences, at, item)
-        put_sequence(out, item);
+    json_array_foreach((json_t *)(uintptr_t)sequences, at, item) put_sequence(out, item);
 }
 
 static void put_list(Buf *out, const char *title, const json_t *list)
@@ -257,23 +281,25 @@ static void put_list(Buf *out, const char *title, const json_t *list)
 
     if (json_array_size(list))
         buf_printf(out, "\n%s\n", title);
-    json_array_foreach ((json_t *)(uintptr_t)list, at, item)
+    json_array_foreach((json_t *)(uintptr_t)list, at, item)
         buf_printf(out, "  %s\n", json_string_value(item) ? json_string_value(item) : "");
 }
 
 static void put_times(Buf *out, const json_t *receipt)
 {
-    static const char *const steps[] = {"fence", "drain", "sequences", "close", "prove", "open", "switch", "settle", "watch"};
+    static const char *const steps[] = {"fence", "drain",  "sequences", "close", "prove",
+                                        "open",  "switch", "settle",    "watch"};
     const json_t *took = json_object_get(receipt, "steps");
     const json_t *phases = json_object_get(receipt, "phases");
     size_t at;
     const json_t *phase;
 
     buf_puts(out, "\nphases, ms\n");
-    json_array_foreach ((json_t *)(uintptr_t)phases, at, phase)
-        buf_printf(out, "  %-22s %10" JSON_INTEGER_FORMAT "%s\n", str_of(phase, "phase"),
-                   json_integer_value(json_object_get(phase, "took_ms")),
-                   json_integer_value(json_object_get(phase, "attempts")) > 1 ? "  (more than one attempt)" : "");
+    json_array_foreach((json_t *)(uintptr_t)phases, at, phase) buf_printf(
+        out, "  %-22s %10" JSON_INTEGER_FORMAT "%s\n", str_of(phase, "phase"),
+        json_integer_value(json_object_get(phase, "took_ms")),
+        json_integer_value(json_object_get(phase, "attempts")) > 1 ? "  (more than one attempt)"
+                                                                   : "");
     if (!took)
         return;
     buf_puts(out, "\ncut-over, ms\n");
@@ -285,10 +311,13 @@ static void put_times(Buf *out, const json_t *receipt)
             buf_printf(out, "  %-22s %10.1f\n", steps[i], ms_of(took, key));
     }
     if (json_object_get(receipt, "blocked_us"))
-        buf_printf(out, "\nwrites were blocked for %.0f ms, from %s to %s\n", ms_of(receipt, "blocked_us"),
-                   str_of(receipt, "blocked_from"), str_of(receipt, "switched_at"));
+        buf_printf(out, "\nwrites were blocked for %.0f ms, from %s to %s\n",
+                   ms_of(receipt, "blocked_us"), str_of(receipt, "blocked_from"),
+                   str_of(receipt, "switched_at"));
     else
-        buf_puts(out, "\nthe cut-over was interrupted and finished by a later run: how long writes were blocked isn't known\n");
+        buf_puts(
+            out,
+            "\nthe cut-over was interrupted and finished by a later run: how long writes were blocked isn't known\n");
 }
 
 bool receipt_text(Span json, Buf *out, Err *err)
@@ -300,7 +329,8 @@ bool receipt_text(Span json, Buf *out, Err *err)
     if (!receipt)
         return err_fail(err, ERR_STATE, "the receipt is not JSON");
     put_head(out, receipt);
-    json_object_foreach (json_object_get(receipt, "databases"), name, db) {
+    json_object_foreach(json_object_get(receipt, "databases"), name, db)
+    {
         put_database(out, name, db);
         put_list(out, "  findings:", json_object_get(db, "findings"));
     }
@@ -311,7 +341,9 @@ bool receipt_text(Span json, Buf *out, Err *err)
     return buf_ok(out, "the receipt", err);
 }
 
-/* writing ------------------------------------------------------------------------------------------------- */
+/* writing
+ * -------------------------------------------------------------------------------------------------
+ */
 
 /* Beside and then renamed, so that there is never half a receipt. */
 static bool write_file(const char *dir, const char *name, Span bytes, Err *err)
@@ -340,10 +372,12 @@ bool receipt_write(Journal *journal, Audit *audit, Buf *text, Err *err)
     char text_hash[SHA256_TEXT];
 
     buf_init(&json, RECEIPT_MOST);
-    if (!receipt_json(journal, audit_head(audit), &json, err) || !receipt_text(buf_span(&json), text, err) ||
+    if (!receipt_json(journal, audit_head(audit), &json, err) ||
+        !receipt_text(buf_span(&json), text, err) ||
         !write_file(journal_dir(journal), "receipt.json", buf_span(&json), err) ||
         !write_file(journal_dir(journal), "receipt.txt", buf_span(text), err))
         return false;
-    return audit_add(audit, err, "receipt written", F_STR("json_sha256", sha256_text(buf_span(&json), json_hash)),
+    return audit_add(audit, err, "receipt written",
+                     F_STR("json_sha256", sha256_text(buf_span(&json), json_hash)),
                      F_STR("text_sha256", sha256_text(buf_span(text), text_hash)));
 }

@@ -2,14 +2,15 @@
 
 #define KINDS_MOST 64
 #define SHOWN_MOST 8
-#define TIME_LEN 19
+#define TIME_LEN   19
 
 typedef struct Kind {
     char who[160];
     uint64_t count;
 } Kind;
 
-/* "2026-11-24 14:02:36 UTC:10.0.0.1(5432):app@shop:[77]:FATAL: …": host without its port, then user@database. */
+/* "2026-11-24 14:02:36 UTC:10.0.0.1(5432):app@shop:[77]:FATAL: …": host without its port, then
+ * user@database. */
 static bool who_of(Span line, char out[160])
 {
     const uint8_t *end = line.at + line.len;
@@ -20,8 +21,8 @@ static bool who_of(Span line, char out[160])
 
     if (!stop)
         return false;
-    snprintf(out, 160, "%.*s from %.*s", (int)(stop - user - 1), (const char *)user + 1, (int)(paren - host - 1),
-             (const char *)host + 1);
+    snprintf(out, 160, "%.*s from %.*s", (int)(stop - user - 1), (const char *)user + 1,
+             (int)(paren - host - 1), (const char *)host + 1);
     return true;
 }
 

@@ -11,8 +11,8 @@
 
 #define LOG_MOST MIB(64)
 
-/* rds_tools tells it where it has the function; an extension that isn't there is no error. Asked before anything is
- * written to the copy, and kept. */
+/* rds_tools tells it where it has the function; an extension that isn't there is no error. Asked
+ * before anything is written to the copy, and kept. */
 static bool ask_rds_tools(Move *move, Pg *pg, Err *err)
 {
     AUTO_RESULT there = NULL;
@@ -23,14 +23,16 @@ static bool ask_rds_tools(Move *move, Pg *pg, Err *err)
         return false;
     if (before)
         return true;
-    there = pg_rows(pg, err,
-                    "select 1 from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'rds_tools' and"
-                    " p.proname = 'logical_seed_lsn'");
+    there = pg_rows(
+        pg, err,
+        "select 1 from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'rds_tools' and"
+        " p.proname = 'logical_seed_lsn'");
     if (!there)
         return false;
     if (PQntuples(there))
         res = pg_rows(pg, err, "select coalesce(rds_tools.logical_seed_lsn()::text, '')");
-    return (!PQntuples(there) || res) && move_put(move, "", "seed_lsn", res ? PQgetvalue(res, 0, 0) : "", err);
+    return (!PQntuples(there) || res) &&
+           move_put(move, "", "seed_lsn", res ? PQgetvalue(res, 0, 0) : "", err);
 }
 
 static bool rds_tools_said(Move *move, Seed *seed, Err *err)
@@ -88,9 +90,12 @@ static bool find_seed(Move *move, Seed *seed, Err *err)
         if (seed->rule != SEED_NONE)
             break;
         if (mono_ms() > deadline) {
-            err_fail(err, ERR_TARGET, "the logs of %s don't tell where its recovery ended", move->target_name);
-            return err_hint(err, "log_min_messages above LOG in the parameter group hides the line: set it back, "
-                                 "keybridge cleanup, and start again");
+            err_fail(err, ERR_TARGET, "the logs of %s don't tell where its recovery ended",
+                     move->target_name);
+            return err_hint(
+                err,
+                "log_min_messages above LOG in the parameter group hides the line: set it back, "
+                "keybridge cleanup, and start again");
         }
         if (stop_wait(move->stop, 1000))
             return stop_fail(err, "reading the position");
@@ -105,7 +110,8 @@ static bool check_marker(Move *move, const MoveDb *db, Pg *pg, Err *err)
     const char *seen;
     const char *found;
 
-    if (!move_get(move, "", "marker", &marker, err) || !move_get(move, db->name, "marker_seen", &seen, err))
+    if (!move_get(move, "", "marker", &marker, err) ||
+        !move_get(move, db->name, "marker_seen", &seen, err))
         return false;
     if (seen || !move->aws)
         return true;
@@ -113,7 +119,8 @@ static bool check_marker(Move *move, const MoveDb *db, Pg *pg, Err *err)
         return false;
     if (found && strcmp(found, marker) == 0)
         return move_put(move, db->name, "marker_seen", found, err);
-    err_fail(err, ERR_STATE, "the copy %s the marker of this migration: it comes from another snapshot",
+    err_fail(err, ERR_STATE,
+             "the copy %s the marker of this migration: it comes from another snapshot",
              found ? "has another marker than" : "lacks");
     return err_hint(err, "keybridge cleanup, and start again");
 }
@@ -130,7 +137,8 @@ static bool check_slot(Move *move, MoveDb *db, const Seed *seed, Err *err)
         err_fail(err, ERR_STATE, "replication slot %s is gone from the source", db->slot);
         return err_hint(err, "somebody dropped it; keybridge cleanup, and start again");
     }
-    bounds = (SeedBounds){db->consistent_point, slot.confirmed_flush, slot.source_flush, slot.wal_status};
+    bounds = (SeedBounds){db->consistent_point, slot.confirmed_flush, slot.source_flush,
+                          slot.wal_status};
     return seed_check(seed, &bounds, err) || err_context(err, "slot %s", db->slot);
 }
 
@@ -148,14 +156,17 @@ bool phase_position(Move *move, Err *err)
             return false;
         db->start = seed.start;
     }
-    log_info("exact position of the copy", F_LSN("start", seed.start), F_STR("rule", seed_rule_name(seed.rule)));
+    log_info("exact position of the copy", F_LSN("start", seed.start),
+             F_STR("rule", seed_rule_name(seed.rule)));
     return move_put_lsn(move, "", "start", seed.start, err) &&
            move_put(move, "", "start_rule", seed_rule_name(seed.rule), err) &&
            audit_add(move->audit, err, "position found", F_LSN("start", seed.start),
                      F_STR("rule", seed_rule_name(seed.rule)), F_LSN("logged", seed.logged));
 }
 
-/* quiet --------------------------------------------------------------------------------------------------- */
+/* quiet
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 typedef struct Keeper {
     Move *move;
@@ -192,8 +203,10 @@ static bool quiet_one(Move *move, MoveDb *db, bool first, QuietReport *report, E
     QuietNote note = {keep_undo, &keeper};
     AUTO_PG pg = {0};
 
-    return move_target(move, db, &pg, err) && (!first || !move->aws || ask_rds_tools(move, &pg, err)) &&
-           check_marker(move, db, &pg, err) && (!first || !move->aws || quiet_slots(&pg, report, err)) &&
+    return move_target(move, db, &pg, err) &&
+           (!first || !move->aws || ask_rds_tools(move, &pg, err)) &&
+           check_marker(move, db, &pg, err) &&
+           (!first || !move->aws || quiet_slots(&pg, report, err)) &&
            quiet_database(&pg, move->publication, &note, report, err);
 }
 
@@ -207,6 +220,7 @@ bool phase_quiet(Move *move, Err *err)
         crash_point("quiet-one");
     }
     return audit_add(move->audit, err, "target made still", F_U64("slots", report.slots),
-                     F_U64("subscriptions", report.subscriptions), F_U64("prepared", report.prepared),
-                     F_U64("triggers", report.triggers), F_U64("jobs", report.jobs));
+                     F_U64("subscriptions", report.subscriptions),
+                     F_U64("prepared", report.prepared), F_U64("triggers", report.triggers),
+                     F_U64("jobs", report.jobs));
 }

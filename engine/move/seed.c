@@ -38,14 +38,15 @@ static bool leading_lsn(Span text, uint64_t *lsn, Err *err)
     return err_context(err, "reading the restored server's log");
 }
 
-/* A word of a log line counts only in a line that the server itself wrote at LOG level, not in a logged statement or
- * in an error about a user's text. */
+/* A word of a log line counts only in a line that the server itself wrote at LOG level, not in a
+ * logged statement or in an error about a user's text. */
 static Span message_of(Span line)
 {
     return after(line, "LOG:  ");
 }
 
-/* The phrase must begin the message: a logged statement ("LOG:  statement: select 'redo done at …'") has it further on. */
+/* The phrase must begin the message: a logged statement ("LOG:  statement: select 'redo done at
+ * …'") has it further on. */
 static Span begins(Span message, const char *phrase)
 {
     return message.at && span_starts(message, phrase)
@@ -96,19 +97,25 @@ bool seed_check(const Seed *seed, const SeedBounds *bounds, Err *err)
         return err_hint(err, "raise max_slot_wal_keep_size, keybridge cleanup, and start again");
     }
     if (seed->start < bounds->consistent_point) {
-        err_fail(err, ERR_STATE, "the copy ends at %s, before the slot's consistent point %s: what lies between is lost",
-                 lsn_text(seed->start, a), lsn_text(bounds->consistent_point, b));
-        return err_hint(err, "the snapshot is older than the slot; keybridge cleanup, and start again");
+        err_fail(
+            err, ERR_STATE,
+            "the copy ends at %s, before the slot's consistent point %s: what lies between is lost",
+            lsn_text(seed->start, a), lsn_text(bounds->consistent_point, b));
+        return err_hint(err,
+                        "the snapshot is older than the slot; keybridge cleanup, and start again");
     }
     if (seed->start > bounds->source_flush) {
-        err_fail(err, ERR_STATE, "the copy ends at %s, beyond the source's flush position %s: it isn't this source's copy",
-                 lsn_text(seed->start, a), lsn_text(bounds->source_flush, b));
+        err_fail(
+            err, ERR_STATE,
+            "the copy ends at %s, beyond the source's flush position %s: it isn't this source's copy",
+            lsn_text(seed->start, a), lsn_text(bounds->source_flush, b));
         return err_hint(err, "check that the snapshot was taken from this instance");
     }
     if (bounds->confirmed_flush > seed->start) {
         err_fail(err, ERR_STATE, "the slot was used: it is confirmed up to %s, the copy ends at %s",
                  lsn_text(bounds->confirmed_flush, a), lsn_text(seed->start, b));
-        return err_hint(err, "somebody streamed from this slot; keybridge cleanup, and start again");
+        return err_hint(err,
+                        "somebody streamed from this slot; keybridge cleanup, and start again");
     }
     return true;
 }

@@ -2,7 +2,10 @@
 
 typedef enum SettingKind { TEXT, NUM, BOOL, NAMES, GROUPS, ROLES, TAGS } SettingKind;
 
-#define SETTING(kind, field, name) {name, offsetof(RdsInstance, field), kind}
+#define SETTING(kind, field, name)               \
+    {                                            \
+        name, offsetof(RdsInstance, field), kind \
+    }
 
 static const struct {
     const char *name;
@@ -95,7 +98,8 @@ static const char *roles_text(Arena *arena, const RdsRoles *roles)
     const char **items = arena_array(arena, const char *, roles->count + 1);
 
     for (size_t i = 0; i < roles->count; i++)
-        items[i] = arena_printf(arena, "%s (%s)", roles->at[i].arn, roles->at[i].feature ? roles->at[i].feature : "");
+        items[i] = arena_printf(arena, "%s (%s)", roles->at[i].arn,
+                                roles->at[i].feature ? roles->at[i].feature : "");
     return joined(arena, items, roles->count);
 }
 
@@ -121,9 +125,13 @@ static const char *text_of(const RdsInstance *instance, size_t at, SettingKind k
         text = *(const char *const *)field;
         return text && *text ? text : "-";
     case NUM:
-        return ((const AwsNum *)field)->set ? arena_printf(arena, "%" PRId64, ((const AwsNum *)field)->value) : "-";
+        return ((const AwsNum *)field)->set
+                   ? arena_printf(arena, "%" PRId64, ((const AwsNum *)field)->value)
+                   : "-";
     case BOOL:
-        return *(const AwsBool *)field == AWS_UNSET ? "-" : aws_is(*(const AwsBool *)field) ? "yes" : "no";
+        return *(const AwsBool *)field == AWS_UNSET ? "-"
+               : aws_is(*(const AwsBool *)field)    ? "yes"
+                                                    : "no";
     case NAMES:
         return names_text(arena, field);
     case GROUPS:
@@ -142,8 +150,8 @@ static bool means_nothing(const char *text)
     return strcmp(text, "-") == 0 || strcmp(text, "no") == 0 || strcmp(text, "0") == 0;
 }
 
-void settings_compare(const RdsInstance *source, const RdsInstance *target, Arena *arena, SettingDiff **diffs,
-                      size_t *count, size_t *compared)
+void settings_compare(const RdsInstance *source, const RdsInstance *target, Arena *arena,
+                      SettingDiff **diffs, size_t *count, size_t *compared)
 {
     *diffs = arena_array(arena, SettingDiff, ARRAY_LEN(settings) + 1);
     *count = 0;

@@ -1,6 +1,7 @@
 /* settings.h - two instances compared, setting by setting, as AWS describes them.
  *
- * Every setting that a user can choose is in the table; what must differ (name, address, key, creation time) isn't.
+ * Every setting that a user can choose is in the table; what must differ (name, address, key,
+ * creation time) isn't.
  */
 #ifndef SETTINGS_H
 #define SETTINGS_H
@@ -14,7 +15,7 @@ typedef struct SettingDiff {
 } SettingDiff;
 
 /* All that differ, in the arena. *compared: how many settings were looked at. */
-void settings_compare(const RdsInstance *source, const RdsInstance *target, Arena *arena, SettingDiff **diffs,
-                      size_t *count, size_t *compared);
+void settings_compare(const RdsInstance *source, const RdsInstance *target, Arena *arena,
+                      SettingDiff **diffs, size_t *count, size_t *compared);
 
 #endif

@@ -9,7 +9,9 @@ const char *sha256_text(Span bytes, char out[SHA256_TEXT])
     uint8_t hash[EVP_MAX_MD_SIZE];
     unsigned len = 0;
 
-    if (!EVP_Digest(bytes.at ? bytes.at : (const uint8_t *)"", bytes.len, hash, &len, EVP_sha256(), NULL) || len != 32)
+    if (!EVP_Digest(bytes.at ? bytes.at : (const uint8_t *)"", bytes.len, hash, &len, EVP_sha256(),
+                    NULL) ||
+        len != 32)
         abort();
     for (unsigned i = 0; i < len; i++) {
         out[2 * i] = digits[hash[i] >> 4];

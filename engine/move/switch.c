@@ -20,7 +20,8 @@ static void free_plain(Switch *self)
     free(self);
 }
 
-/* none ------------------------------------------------------------------------------------------- */
+/* none -------------------------------------------------------------------------------------------
+ */
 
 static bool none_check(Switch *self, const SwitchEnds *ends, const char **about, Err *err)
 {
@@ -51,7 +52,8 @@ Switch *switch_none(void)
     return self;
 }
 
-/* command ----------------------------------------------------------------------------------------- */
+/* command -----------------------------------------------------------------------------------------
+ */
 
 typedef struct CommandSwitch {
     Switch base;
@@ -71,8 +73,8 @@ static bool command_check(Switch *self, const SwitchEnds *ends, const char **abo
 /* What the operator gave us in our environment is not the command's business. */
 static bool is_secret(const char *pair)
 {
-    static const char *const secrets[] = {"KEYBRIDGE_SOURCE=", "KEYBRIDGE_TARGET=", "KEYBRIDGE_DB_PASSWORD=",
-                                          "PGPASSWORD="};
+    static const char *const secrets[] = {
+        "KEYBRIDGE_SOURCE=", "KEYBRIDGE_TARGET=", "KEYBRIDGE_DB_PASSWORD=", "PGPASSWORD="};
 
     for (size_t i = 0; i < ARRAY_LEN(secrets); i++)
         if (strncmp(pair, secrets[i], strlen(secrets[i])) == 0)
@@ -104,8 +106,8 @@ static void reset_arena(Arena *arena)
     arena_fini(arena);
 }
 
-/* posix_spawn, because other threads run and a forked child may do next to nothing. Our signals are blocked (a
- * thread reads them), the command's must not be. */
+/* posix_spawn, because other threads run and a forked child may do next to nothing. Our signals are
+ * blocked (a thread reads them), the command's must not be. */
 static bool start(const char *command, char **env, pid_t *child, Err *err)
 {
     char sh[] = "sh";
@@ -121,7 +123,8 @@ static bool start(const char *command, char **env, pid_t *child, Err *err)
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
     failed = posix_spawn(child, "/bin/sh", NULL, &attr, argv, env);
     posix_spawnattr_destroy(&attr);
-    return !failed || err_fail(err, ERR_SYSTEM, "starting the command: %s", strerrordesc_np(failed));
+    return !failed ||
+           err_fail(err, ERR_SYSTEM, "starting the command: %s", strerrordesc_np(failed));
 }
 
 static bool command_move(Switch *self, const SwitchEnds *ends, Err *err)
@@ -138,12 +141,14 @@ static bool command_move(Switch *self, const SwitchEnds *ends, Err *err)
         continue;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return true;
-    err_fail(err, ERR_SYSTEM, "the command ended with %s %d", WIFSIGNALED(status) ? "signal" : "exit code",
+    err_fail(err, ERR_SYSTEM, "the command ended with %s %d",
+             WIFSIGNALED(status) ? "signal" : "exit code",
              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     return err_hint(err, "mend it and run again: the new side is open, the old side is fenced");
 }
 
-static const SwitchOps command_ops = {"command", command_check, command_move, settle_at_once, free_plain};
+static const SwitchOps command_ops = {"command", command_check, command_move, settle_at_once,
+                                      free_plain};
 
 Switch *switch_command(const char *command, const Stop *stop)
 {

@@ -1,8 +1,8 @@
 /* switch.h - how the application is moved to the new side.
  *
- * check is for before the cut-over: the method is reachable and points at the old side now. move is called once the old
- * side is fenced for good and the new side is open; it can be repeated. settle waits until the move is visible everywhere; writes
- * flow again before that.
+ * check is for before the cut-over: the method is reachable and points at the old side now. move is
+ * called once the old side is fenced for good and the new side is open; it can be repeated. settle
+ * waits until the move is visible everywhere; writes flow again before that.
  */
 #ifndef SWITCH_H
 #define SWITCH_H
@@ -33,7 +33,8 @@ struct Switch {
 
 /* Nothing is moved; check says that somebody else has to. */
 MUST_USE Switch *switch_none(void);
-/* Runs a command through sh with KEYBRIDGE_OLD_HOST, _OLD_PORT, _NEW_HOST, _NEW_PORT; not 0 is a failure. */
+/* Runs a command through sh with KEYBRIDGE_OLD_HOST, _OLD_PORT, _NEW_HOST, _NEW_PORT; not 0 is a
+ * failure. */
 MUST_USE Switch *switch_command(const char *command, const Stop *stop);
 
 static inline const char *switch_name(const Switch *self)
@@ -41,9 +42,11 @@ static inline const char *switch_name(const Switch *self)
     return self->ops->name;
 }
 
-MUST_USE static inline bool switch_check(Switch *self, const SwitchEnds *ends, const char **about, Err *err)
+MUST_USE static inline bool switch_check(Switch *self, const SwitchEnds *ends, const char **about,
+                                         Err *err)
 {
-    return self->ops->check(self, ends, about, err) || err_context(err, "switch by %s", self->ops->name);
+    return self->ops->check(self, ends, about, err) ||
+           err_context(err, "switch by %s", self->ops->name);
 }
 
 MUST_USE static inline bool switch_move(Switch *self, const SwitchEnds *ends, Err *err)

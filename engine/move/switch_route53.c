@@ -31,11 +31,13 @@ static bool same_host(const char *a, const char *b)
 
 static bool read_record(RouteSwitch *self, Err *err)
 {
-    bool found = self->zone_name ? route53_find_zone(self->aws, self->zone_name, &self->arena, &self->zone, err)
-                                 : route53_zone_of(self->aws, self->record_name, &self->arena, &self->zone, err);
+    bool found =
+        self->zone_name
+            ? route53_find_zone(self->aws, self->zone_name, &self->arena, &self->zone, err)
+            : route53_zone_of(self->aws, self->record_name, &self->arena, &self->zone, err);
 
-    if (!found || !route53_find_record(self->aws, self->zone.id, self->record_name, "CNAME", NULL, &self->arena,
-                                       &self->record, err))
+    if (!found || !route53_find_record(self->aws, self->zone.id, self->record_name, "CNAME", NULL,
+                                       &self->arena, &self->record, err))
         return false;
     if (!self->record) {
         err_fail(err, ERR_CONFIG, "zone %s has no CNAME %s", self->zone.name, self->record_name);
@@ -58,20 +60,25 @@ static bool route_check(Switch *base, const SwitchEnds *ends, const char **about
         return false;
     now = self->record->values.at[0];
     ttl = (long long)aws_num_or(self->record->ttl, 300);
-    if (!same_host(now, ends->old_host ? ends->old_host : "") && !(ends->new_host && same_host(now, ends->new_host))) {
-        err_fail(err, ERR_CONFIG, "%s points to %s, which is neither the old side nor the new one", self->record_name, now);
+    if (!same_host(now, ends->old_host ? ends->old_host : "") &&
+        !(ends->new_host && same_host(now, ends->new_host))) {
+        err_fail(err, ERR_CONFIG, "%s points to %s, which is neither the old side nor the new one",
+                 self->record_name, now);
         return err_hint(err, "check --record: it must be the name that the application uses for %s",
                         ends->old_host ? ends->old_host : "the old side");
     }
     if (ends->new_port && ends->old_port != ends->new_port) {
-        err_fail(err, ERR_CONFIG, "the new side listens on port %u, the old one on %u: a name can't carry that", ends->new_port,
-                 ends->old_port);
+        err_fail(err, ERR_CONFIG,
+                 "the new side listens on port %u, the old one on %u: a name can't carry that",
+                 ends->new_port, ends->old_port);
         return err_hint(err, "give the new instance the old one's port, or use --switch-command");
     }
     if (ttl > LONG_TTL)
-        log_warn("clients may keep the old address for as long as the record's TTL; lower it a day before the cut-over",
-                 F_STR("record", self->record_name), F_U64("ttl_s", ttl));
-    *about = arena_printf(&self->arena, "CNAME %s in zone %s, now %s, TTL %lld s", self->record_name, self->zone.name, now, ttl);
+        log_warn(
+            "clients may keep the old address for as long as the record's TTL; lower it a day before the cut-over",
+            F_STR("record", self->record_name), F_U64("ttl_s", ttl));
+    *about = arena_printf(&self->arena, "CNAME %s in zone %s, now %s, TTL %lld s",
+                          self->record_name, self->zone.name, now, ttl);
     return true;
 }
 
@@ -84,7 +91,8 @@ static bool route_move(Switch *base, const SwitchEnds *ends, Err *err)
         return false;
     self->record->values = (AwsNames){&value, 1};
     self->record->ttl = aws_num((int64_t)self->ttl);
-    return route53_upsert(self->aws, self->zone.id, self->record, "keybridge: cut-over", &self->arena, &self->change, err);
+    return route53_upsert(self->aws, self->zone.id, self->record, "keybridge: cut-over",
+                          &self->arena, &self->change, err);
 }
 
 static bool route_settle(Switch *base, Err *err)

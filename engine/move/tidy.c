@@ -11,7 +11,8 @@ typedef struct Tidy {
     Err *err; /* the first failure */
 } Tidy;
 
-/* One action: told, and taken unless rehearsing. A failure is noted and the rest goes on: what can be cleaned is. */
+/* One action: told, and taken unless rehearsing. A failure is noted and the rest goes on: what can
+ * be cleaned is. */
 typedef bool TidyFn(Tidy *tidy, const void *arg, Err *err);
 
 static void act(Tidy *tidy, const char *what, const char *name, TidyFn *fn, const void *arg)
@@ -23,7 +24,8 @@ static void act(Tidy *tidy, const char *what, const char *name, TidyFn *fn, cons
         printf("would %s %s\n", what, name);
         return;
     }
-    if (fn(tidy, arg, &one) && audit_add(tidy->move->audit, &one, "cleaned up", F_STR("what", what), F_STR("name", name))) {
+    if (fn(tidy, arg, &one) && audit_add(tidy->move->audit, &one, "cleaned up", F_STR("what", what),
+                                         F_STR("name", name))) {
         printf("%s %s: done\n", what, name);
         return;
     }
@@ -51,14 +53,16 @@ static bool drop_publication(Tidy *tidy, const void *arg, Err *err)
 {
     AUTO_PG pg = {0};
 
-    return move_source(tidy->move, arg, &pg, err) && origin_drop_publication(&pg, tidy->move->publication, err);
+    return move_source(tidy->move, arg, &pg, err) &&
+           origin_drop_publication(&pg, tidy->move->publication, err);
 }
 
 static bool drop_schema(Tidy *tidy, const void *arg, Err *err)
 {
     AUTO_PG pg = {0};
 
-    return move_target(tidy->move, arg, &pg, err) && pg_exec(&pg, "drop schema if exists keybridge cascade", err);
+    return move_target(tidy->move, arg, &pg, err) &&
+           pg_exec(&pg, "drop schema if exists keybridge cascade", err);
 }
 
 static bool delete_snapshot(Tidy *tidy, const void *arg, Err *err)
@@ -85,7 +89,8 @@ static bool slot_exists(Move *move, const MoveDb *db, Err *err)
     AUTO_PG pg = {0};
     OriginSlot slot = {0};
 
-    return move_source(move, NULL, &pg, err) && origin_slot(&pg, db->slot, &move->arena, &slot, err) && slot.exists;
+    return move_source(move, NULL, &pg, err) &&
+           origin_slot(&pg, db->slot, &move->arena, &slot, err) && slot.exists;
 }
 
 static bool publication_exists(Move *move, const MoveDb *db, Err *err)
@@ -142,11 +147,13 @@ static void tidy_databases(Tidy *tidy)
         if (intended(move, db, "slot_intended", &one) && slot_exists(move, db, &one))
             act(tidy, "drop replication slot", db->slot, drop_slot, db);
         note(tidy, "looking at the slot", &one);
-        if (!tidy->open && intended(move, db, "publication", &one) && publication_exists(move, db, &one))
+        if (!tidy->open && intended(move, db, "publication", &one) &&
+            publication_exists(move, db, &one))
             act(tidy, "drop publication in database", db->name, drop_publication, db);
         note(tidy, "looking at the publication", &one);
         if (tidy->open && schema_exists(move, db, &one))
-            act(tidy, "drop schema keybridge on the new side in database", db->name, drop_schema, db);
+            act(tidy, "drop schema keybridge on the new side in database", db->name, drop_schema,
+                db);
         note(tidy, "looking at the new side", &one);
     }
 }
@@ -158,8 +165,9 @@ static void tidy_snapshot(Tidy *tidy, const char *key)
     RdsSnapshot *found = NULL;
     Err one = ERR_INIT;
 
-    if (move_get(move, "", key, &name, &one) && name && rds_find_snapshot(move->aws, name, &move->arena, &found, &one) &&
-        found && aws_is_ours(move->aws, found->tags))
+    if (move_get(move, "", key, &name, &one) && name &&
+        rds_find_snapshot(move->aws, name, &move->arena, &found, &one) && found &&
+        aws_is_ours(move->aws, found->tags))
         act(tidy, "delete snapshot", name, delete_snapshot, name);
     note(tidy, "looking at the snapshots", &one);
 }
@@ -186,7 +194,8 @@ static void report_old_key(Tidy *tidy)
             printf("  instance %s (%s)\n", instances.at[i].name, instances.at[i].status);
     for (size_t i = 0; i < snapshots.count; i++)
         if (snapshots.at[i].kms_key && strcmp(snapshots.at[i].kms_key, key) == 0)
-            printf("  snapshot %s (%s, of %s)\n", snapshots.at[i].name, snapshots.at[i].type, snapshots.at[i].instance);
+            printf("  snapshot %s (%s, of %s)\n", snapshots.at[i].name, snapshots.at[i].type,
+                   snapshots.at[i].instance);
 }
 
 static void tidy_aws(Tidy *tidy)

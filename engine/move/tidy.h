@@ -1,8 +1,9 @@
 /* tidy.h - takes away what a migration left behind, and says what still hangs on the old key.
  *
- * Before the point of no return: everything that was made goes, the source is as it was (fences open, no slot, no
- * publication), the new instance is deleted; the journal starts anew. After it: slots, intermediate snapshots and
- * keybridge's own schema on the new side go; the old instance stays, closed, for its owner to delete.
+ * Before the point of no return: everything that was made goes, the source is as it was (fences
+ * open, no slot, no publication), the new instance is deleted; the journal starts anew. After it:
+ * slots, intermediate snapshots and keybridge's own schema on the new side go; the old instance
+ * stays, closed, for its owner to delete.
  *
  * Only things that this migration made are touched. Repeatable. With dry_run it only tells.
  */

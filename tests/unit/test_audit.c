@@ -35,7 +35,8 @@ static void add_three(Err *err)
 
     assert_non_null(audit);
     assert_true(audit_add(audit, err, "one", F_STR("name", "a \"b\""), F_U64("n", 1)));
-    assert_true(audit_add(audit, err, "two", F_LSN("at", 0x1600000028ull), F_BOOL("yes", true), F_MS("ms", 1.5)));
+    assert_true(audit_add(audit, err, "two", F_LSN("at", 0x1600000028ull), F_BOOL("yes", true),
+                          F_MS("ms", 1.5)));
     assert_true(audit_add(audit, err, "three"));
     audit_close(audit);
 }
@@ -71,7 +72,8 @@ static void entries_are_chained(void **state)
     assert_true(audit_verify(dir, &entries, &err));
     assert_int_equal(entries, 3);
     read_all(text, sizeof(text));
-    assert_non_null(strstr(text, "\"event\":\"one\",\"name\":\"a \\\"b\\\"\",\"n\":1,\"prev\":\"0000"));
+    assert_non_null(
+        strstr(text, "\"event\":\"one\",\"name\":\"a \\\"b\\\"\",\"n\":1,\"prev\":\"0000"));
     second = strchr(text, '\n') + 1;
     sha256_text(span_of(text, (size_t)(second - text - 1)), hash);
     assert_non_null(strstr(second, hash));
@@ -104,7 +106,8 @@ static void every_changed_byte_is_found(void **state)
     last = len - 1;
     while (text[last - 1] != '\n')
         last--;
-    /* Nothing follows the last entry that could tell that its own content changed: its prev part only. */
+    /* Nothing follows the last entry that could tell that its own content changed: its prev part
+     * only. */
     for (size_t i = 0; i < last; i++) {
         char kept = text[i];
 
@@ -170,8 +173,10 @@ static void sha256_is_sha256(void **state)
     char hash[SHA256_TEXT];
 
     (void)state;
-    assert_string_equal(sha256_text(span_str("abc"), hash), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    assert_string_equal(sha256_text(SPAN_NONE, hash), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_string_equal(sha256_text(span_str("abc"), hash),
+                        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_string_equal(sha256_text(SPAN_NONE, hash),
+                        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
 int main(void)

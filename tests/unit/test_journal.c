@@ -144,7 +144,8 @@ static void one_process_drives(void **state)
 
     assert_non_null(journal);
     assert_null(journal_open(p->dir, &p->err));
-    snprintf(text, sizeof(text), "state directory %s: process %d drives this migration already", p->dir, (int)getpid());
+    snprintf(text, sizeof(text), "state directory %s: process %d drives this migration already",
+             p->dir, (int)getpid());
     assert_string_equal(p->err.text, text);
     assert_int_equal(p->err.kind, ERR_STATE);
     journal_close(journal);

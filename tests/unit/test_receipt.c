@@ -32,18 +32,23 @@ static int drop_dir(void **state)
     return system(command);
 }
 
-static const char verify[] = "{\"equal\":true,\"position\":\"0/30\",\"tables\":[{\"schema\":\"public\",\"table\":\"t\","
-                             "\"verdict\":\"equal\",\"source_rows\":3,\"target_rows\":3,\"source_hash\":\"aa\",\"target_hash\":\"aa\"}]}";
-static const char sequences[] = "{\"sequences\":[{\"schema\":\"public\",\"name\":\"s\",\"verdict\":\"equal\",\"source\":{"
-                                "\"last_value\":7},\"before\":{\"last_value\":1},\"after\":{\"last_value\":7}}]}";
+static const char verify[] =
+    "{\"equal\":true,\"position\":\"0/30\",\"tables\":[{\"schema\":\"public\",\"table\":\"t\","
+    "\"verdict\":\"equal\",\"source_rows\":3,\"target_rows\":3,\"source_hash\":\"aa\",\"target_hash\":\"aa\"}]}";
+static const char sequences[] =
+    "{\"sequences\":[{\"schema\":\"public\",\"name\":\"s\",\"verdict\":\"equal\",\"source\":{"
+    "\"last_value\":7},\"before\":{\"last_value\":1},\"after\":{\"last_value\":7}}]}";
 
 static Journal *filled(Err *err)
 {
     static const char *const facts[][3] = {
-        {"", "id", "0badcafe"},       {"", "source", "orders"},        {"", "database.00000", "shop"}, {"", "databases", "1"},
-        {"", "finding.000", "note: x"}, {"", "step.drain_us", "1500"}, {"", "blocked_us", "250000"},   {"", "marker", "secret-ish"},
-        {"shop", "slot", "kb_shop"},  {"shop", "end", "0/40"},         {"shop", "undo.00000", "alter"}, {"shop", "finding.000", "warning: y"},
-        {"", "blocked_from", "then"}, {"", "switched_at", "now"},
+        {"", "id", "0badcafe"},          {"", "source", "orders"},
+        {"", "database.00000", "shop"},  {"", "databases", "1"},
+        {"", "finding.000", "note: x"},  {"", "step.drain_us", "1500"},
+        {"", "blocked_us", "250000"},    {"", "marker", "secret-ish"},
+        {"shop", "slot", "kb_shop"},     {"shop", "end", "0/40"},
+        {"shop", "undo.00000", "alter"}, {"shop", "finding.000", "warning: y"},
+        {"", "blocked_from", "then"},    {"", "switched_at", "now"},
     };
     Journal *journal = journal_open(dir, err);
 
@@ -72,7 +77,8 @@ static void json_holds_what_was_done(void **state)
     shop = json_object_get(json_object_get(receipt, "databases"), "shop");
     assert_string_equal(json_string_value(json_object_get(receipt, "id")), "0badcafe");
     assert_int_equal(json_integer_value(json_object_get(receipt, "blocked_us")), 250000);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(receipt, "steps"), "drain_us")), 1500);
+    assert_int_equal(
+        json_integer_value(json_object_get(json_object_get(receipt, "steps"), "drain_us")), 1500);
     assert_int_equal(json_array_size(json_object_get(receipt, "findings")), 1);
     assert_int_equal(json_array_size(json_object_get(receipt, "phases")), 1);
     assert_true(json_is_true(json_object_get(json_object_get(shop, "verify"), "equal")));
@@ -85,10 +91,15 @@ static void json_holds_what_was_done(void **state)
 static void text_is_for_people(void **state)
 {
     static const char *const parts[] = {
-        "migration              0badcafe", "database shop", "end position 0/40",
+        "migration              0badcafe",
+        "database shop",
+        "end position 0/40",
         "public.t                                      3            3  aa               aa               equal",
-        "public.s                                      7            1 -> 7  equal", "warning: y", "note: x",
-        "drain                         1.5", "writes were blocked for 250 ms, from then to now",
+        "public.s                                      7            1 -> 7  equal",
+        "warning: y",
+        "note: x",
+        "drain                         1.5",
+        "writes were blocked for 250 ms, from then to now",
     };
     Err err = ERR_INIT;
     Journal *journal = filled(&err);
@@ -158,7 +169,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(json_holds_what_was_done, make_dir, drop_dir),
         cmocka_unit_test_setup_teardown(text_is_for_people, make_dir, drop_dir),
-        cmocka_unit_test_setup_teardown(files_are_private_and_their_hashes_in_the_audit_log, make_dir, drop_dir),
+        cmocka_unit_test_setup_teardown(files_are_private_and_their_hashes_in_the_audit_log,
+                                        make_dir, drop_dir),
         cmocka_unit_test(nonsense_is_no_receipt),
     };
 

@@ -11,7 +11,11 @@
 
 static RdsInstance sample(Arena *arena)
 {
-    RdsInstance i = {.name = "a", .class_ = "db.r6g.large", .engine = "postgres", .port = 5432, .allocated_storage = aws_num(20)};
+    RdsInstance i = {.name = "a",
+                     .class_ = "db.r6g.large",
+                     .engine = "postgres",
+                     .port = 5432,
+                     .allocated_storage = aws_num(20)};
 
     i.security_groups = (RdsGroups){arena_array(arena, RdsGroupStatus, 2), 2};
     i.security_groups.at[0] = (RdsGroupStatus){"sg-1", "active"};
@@ -40,7 +44,7 @@ static void equal_ones_have_no_difference(void **state)
         b.kms_key = "another";
         b.security_groups.at[0] = b.security_groups.at[1]; /* lists have no order */
         b.security_groups.at[1] = first;
-        b.tags.count = 1; /* our own tag doesn't count */
+        b.tags.count = 1;       /* our own tag doesn't count */
         b.multi_az = AWS_FALSE; /* unset and no are the same */
         b.monitoring_interval = aws_num(0);
         settings_compare(&a, &b, &arena, &diffs, &count, &compared);
@@ -88,7 +92,8 @@ static void slot_names_fit_and_differ(void **state)
     (void)state;
     arena_init(&arena, 4096);
     assert_string_equal(origin_slot_name(&arena, "keybridge", "shop"), "keybridge_shop");
-    assert_string_not_equal(origin_slot_name(&arena, "keybridge", "Shop"), origin_slot_name(&arena, "keybridge", "sHop"));
+    assert_string_not_equal(origin_slot_name(&arena, "keybridge", "Shop"),
+                            origin_slot_name(&arena, "keybridge", "sHop"));
     for (int len = 0; len < 200; len++) {
         char name[256];
         const char *slot;
