@@ -28,13 +28,14 @@
 #define QUIET_BYTES    MIB(16) /* or so much WAL, */
 #define QUIET_LEAST_MS 250     /* but no sooner */
 #define ASK_MS         1000    /* between two looks at the source's end of WAL */
-#define PING_MS        50      /* while an end position is waited for */
+#define PING_MS        10      /* while an end position is waited for */
 #define SILENCE_MS     60000   /* without a sign of life, where wal_sender_timeout is off */
 #define SILENCE_LEAST  5000
 #define BEHIND_US      50000 /* a commit that is older when it arrives: the source has a backlog */
 #define RATE_MS        20    /* window for the bytes that tell the same of long transactions */
 #define RATE_BYTES     KIB(256)
 #define PUBLISH_MS     20
+#define UNTIL_MS       2 /* a cut-over waits for the end with writers blocked */
 
 /* A batch on its way through the target. */
 typedef struct Flight {
@@ -73,6 +74,7 @@ typedef struct Session {
     bool behind;
     bool dry; /* nothing is left of what the source has sent */
     bool answer_now;
+    Position applied; /* as last shown: it doesn't go back while the session lasts */
     Position until;
     bool passed; /* it */
     uint64_t bytes;
@@ -231,6 +233,8 @@ static bool start_sender(Session *s, Position start, Err *err)
     };
 
     s->sender = walsender_start(&sender, err);
+    if (s->sender)
+        s->stream->sender_pid = walsender_pid(s->sender);
     return s->sender != NULL;
 }
 
@@ -259,7 +263,8 @@ static bool prepare(Session *s, Err *err)
     Position start = POSITION_NONE;
 
     if (!pg_open(&s->ask, s->stream->conf.source_dsn, ERR_SOURCE, &options, err) ||
-        !source_check(&s->ask, s->stream->conf.slot, s->stream->conf.publication, &s->facts, err) ||
+        !source_check(&s->ask, s->stream->conf.slot, s->stream->conf.publication,
+                      s->stream->sender_pid, &s->facts, err) ||
         !look_at_target(s, err) || !open_target(s, err) || !choose_start(s, &start, err) ||
         !start_sender(s, start, err))
         return false;
@@ -581,13 +586,9 @@ static bool take_messages(Session *s, Err *err)
 
 static int wait_ms(const Session *s)
 {
-    if (s->passed)
-        return 1;
     if (wants_input(s) && !s->dry) /* messages are left in libpq's buffer */
         return 0;
-    if (s->flight_count || s->held || !position_is_none(s->until))
-        return PUBLISH_MS;
-    return 100;
+    return position_is_none(s->until) ? PUBLISH_MS : UNTIL_MS;
 }
 
 static bool wait_and_read(Session *s, Err *err)
@@ -663,8 +664,10 @@ static void fill_status(Session *s, StreamStatus *status)
     status->binary = s->binary;
     status->received = received(s);
     status->source_end = later(s->source_end, status->received);
-    status->applied_end = nothing_waits(s) ? later(status->received, apply_committed_end(s->apply))
-                                           : apply_committed_end(s->apply);
+    s->applied = later(s->applied, apply_committed_end(s->apply));
+    if (nothing_waits(s))
+        s->applied = later(s->applied, status->received);
+    status->applied_end = s->applied;
     status->durable_end = apply_durable_end(s->apply);
     status->lag_bytes = status->source_end.at > status->applied_end.at
                             ? status->source_end.at - status->applied_end.at

@@ -132,7 +132,16 @@ static bool check_slot_kind(const PGresult *res, const char *slot, Err *err)
     return true;
 }
 
-static bool check_slot(Pg *source, const char *slot, SourceFacts *facts, Err *err)
+/* Otherwise it holds the slot until wal_sender_timeout. */
+static void end_own(Pg *source, const char *pid, int own_pid)
+{
+    Err ignored = ERR_INIT;
+
+    if (own_pid && strtol(pid, NULL, 10) == own_pid)
+        PQclear(pg_rows(source, &ignored, "select pg_catalog.pg_terminate_backend($1::int)", pid));
+}
+
+static bool check_slot(Pg *source, const char *slot, int own_pid, SourceFacts *facts, Err *err)
 {
     static const char before_13[] =
         "select slot_type, plugin, database, database = pg_catalog.current_database(), active_pid,"
@@ -164,6 +173,7 @@ static bool check_slot(Pg *source, const char *slot, SourceFacts *facts, Err *er
             "its creation waits for open transactions, or it came here by a failover: make it again and the copy too");
     }
     if (!PQgetisnull(res, 0, SLOT_PID)) {
+        end_own(source, PQgetvalue(res, 0, SLOT_PID), own_pid);
         err_fail(err, ERR_SOURCE, "replication slot \"%s\" is in use by process %s of the source",
                  slot, PQgetvalue(res, 0, SLOT_PID));
         err_code(err, "55006");
@@ -181,8 +191,8 @@ static bool ask_end(Pg *source, SourceFacts *facts, Err *err)
     return res && parse_lsn_cell(res, 0, &facts->flushed, err);
 }
 
-bool source_check(Pg *source, const char *slot, const char *publication, SourceFacts *facts,
-                  Err *err)
+bool source_check(Pg *source, const char *slot, const char *publication, int own_pid,
+                  SourceFacts *facts, Err *err)
 {
     *facts = (SourceFacts){0};
     if (source->version < 100000)
@@ -190,5 +200,5 @@ bool source_check(Pg *source, const char *slot, const char *publication, SourceF
                         "the source's version %d has no pgoutput; 10 is the oldest that has",
                         source->version / 10000);
     return check_server(source, facts, err) && check_publication(source, publication, err) &&
-           check_slot(source, slot, facts, err) && ask_end(source, facts, err);
+           check_slot(source, slot, own_pid, facts, err) && ask_end(source, facts, err);
 }

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -101,6 +102,17 @@ static bool disk_fail(const SpoolDir *dir, const char *doing, Err *err)
     return false;
 }
 
+/* Each big transaction that is streamed at the same time has one open. */
+static void allow_many_files(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 65536) {
+        limit.rlim_cur = limit.rlim_max < 65536 ? limit.rlim_max : 65536;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 SpoolDir *spool_dir_open(const char *path, size_t memory, Err *err)
 {
     SpoolDir *dir = calloc(1, sizeof(*dir));
@@ -120,8 +132,9 @@ SpoolDir *spool_dir_open(const char *path, size_t memory, Err *err)
         spool_dir_close(dir);
         return NULL;
     }
-    signal(SIGXFSZ,
-           SIG_IGN); /* a limit on file sizes is an error of write, not the end of the process */
+    allow_many_files();
+    /* A limit on file sizes is an error of write, not the end of the process. */
+    signal(SIGXFSZ, SIG_IGN);
     fd = open_nameless(dir->path);
     if (fd < 0) {
         disk_fail(dir, "making a file", err);

@@ -191,6 +191,7 @@ bool stream_run(Stream *stream, const Stop *stop, Err *err)
     Supervisor self = {.wait_ms = FIRST_WAIT_MS, .good_ms = mono_ms()};
     bool done;
 
+    log_thread(stream->conf.name);
     for (;;) {
         SessionEnd end;
         uint64_t began_ms = mono_ms();
@@ -207,5 +208,6 @@ bool stream_run(Stream *stream, const Stop *stop, Err *err)
             break;
     }
     stream_set_phase(stream, STREAM_ENDED);
+    log_thread(NULL);
     return done;
 }

@@ -136,6 +136,11 @@ unsigned walsender_protocol(const WalSender *sender)
     return sender->protocol;
 }
 
+int walsender_pid(const WalSender *sender)
+{
+    return PQbackendPID(sender->pg.conn);
+}
+
 int walsender_fd(const WalSender *sender)
 {
     return PQsocket(sender->pg.conn);

@@ -39,6 +39,8 @@ MUST_USE WalSender *walsender_start(const WalSenderConf *conf, Err *err);
 void walsender_free(WalSender *sender);               /* closes; NULL is fine */
 unsigned walsender_protocol(const WalSender *sender); /* of pgoutput: 1 or 2 */
 
+int walsender_pid(const WalSender *sender); /* of its process on the source */
+
 int walsender_fd(const WalSender *sender);
 short walsender_events(const WalSender *sender, bool want_input);
 /* Reads what is there. behind: waits a millisecond first and then reads until the socket is dry,

@@ -271,7 +271,9 @@ def big(pair, rows, most_mib):
     assert done.code == 0, done
     print(f"{rows} rows, {done.seconds:.1f} s, VmHWM {peak / 2**20:.0f} MiB")
     pair.same()
-    assert peak < most_mib * 2**20
+    with open(kb.BIN, "rb") as f:
+        if b"__asan_init" not in f.read():                      # whose quarantine keeps what was freed
+            assert peak < most_mib * 2**20
     assert not os.listdir(f"{pair.kb.folder}/keybridge-state/spool")
 
 
@@ -569,3 +571,13 @@ def test_second_signal_ends_at_once(pair):
     run.process.send_signal(kb.signal.SIGINT)
     done = run.wait(10)
     assert done.code == 130 and done.seconds < 10, done
+
+
+def test_target_of_another_encoding(pair):
+    pair.target.server.sql(f"drop database {pair.id}")
+    pair.target.server.sql(f"create database {pair.id} template template0 encoding latin1 locale 'C'")
+    pair.both("create table \"tä\" (a int primary key, \"ö\" text)")
+    pair.prepare()
+    pair.source.sql("insert into \"tä\" values (1, 'é ñ ÿ'), (2, repeat('ü', 3000)); update \"tä\" set \"ö\" = \"ö\" || 'ß'")
+    pair.replicate(code=0)
+    assert pair.source.rows('"tä"') == pair.target.rows('"tä"')         # their digests are of other bytes
