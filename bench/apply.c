@@ -1,9 +1,10 @@
 /* Batches from memory into a real server: what the writing half can do by itself.
  *
- *   tests/unit/with_pg.sh build/release/bin/apply [tpcb|insert|many] [TRANSACTIONS] [IN-A-BATCH] [LANES]
+ *   tests/unit/with_pg.sh build/release/bin/apply [tpcb|insert|many|lag] [TRANSACTIONS] [IN-A-BATCH] [LANES]
  *
  * tpcb: pgbench's transaction (three updates, one insert), 100,000 accounts, 10 tellers a branch, SCALE branches.
  * insert: one row of ten columns. many: 50 tables with a further unique key, one insert or update each.
+ * lag: tpcb, one transaction a batch, one a millisecond: from handing it over to its commit.
  * CPU seconds: of this process, and of the server's sessions that write.
  */
 #include "engine/base/base.h"
@@ -166,6 +167,42 @@ static double server_cpu(Pg *pg, double *control)
     return total;
 }
 
+static int by_value(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void lag(Apply *apply, unsigned long txns)
+{
+    uint32_t *us = calloc(txns + 1, sizeof(*us));
+    uint64_t begun = mono_us();
+
+    for (unsigned long n = 0; us && n < txns; n++) {
+        Batch *b = batch_new();
+        Err err = ERR_INIT;
+        uint64_t start;
+
+        make_tpcb(b, rows_txn(b, n + 1));
+        while (mono_us() < begun + n * 1000)
+            usleep(50);
+        start = mono_us();
+        if (!queue_push(apply_queue(apply), b))
+            batch_free(b);
+        while (apply_committed_end(apply).at < (n + 1) * 100 + 50) {
+            apply_error(apply, &err);
+            must(!err_is_set(&err), &err);
+            usleep(10);
+        }
+        us[n] = (uint32_t)(mono_us() - start);
+    }
+    qsort(us, txns, sizeof(*us), by_value);
+    printf("lag: %lu transactions, ms: p50 %.3f, p99 %.3f, most %.3f\n", txns, us[txns / 2] / 1e3, us[txns * 99 / 100] / 1e3,
+           us[txns - 1] / 1e3);
+    free(us);
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "tpcb";
@@ -184,6 +221,13 @@ int main(int argc, char **argv)
 
     must(stop_init(&stop, &err) && pg_open(&pg, conf.target_dsn, ERR_TARGET, NULL, &err), &err);
     make_tables(&pg);
+    if (strcmp(what, "lag") == 0) {
+        apply = apply_open(&conf, &stop, &err);
+        must(apply != NULL, &err);
+        lag(apply, txns);
+        apply_close(apply);
+        return 0;
+    }
     batches = calloc(count, sizeof(Batch *));
     conf.queue_batches = count + 1;
     for (size_t i = 0; batches && i < count; i++) {
