@@ -358,7 +358,17 @@ static bool keep_window(Cutover *cut, Err *err)
             !audit_add(move->audit, err, "end position", F_STR("database", move->dbs[i].name),
                        F_LSN("end", cut->ends[i]), F_LSN("proved_to", cut->ends_proved[i])))
             return false;
-    return move_put_u64(move, "", "fence_attempts", cut->locks.attempts, err) &&
+    return move_put(move, "", "old_address",
+                    arena_printf(&move->arena, "%s:%u",
+                                 move->ends.old_host ? move->ends.old_host : "local",
+                                 move->ends.old_port),
+                    err) &&
+           move_put(move, "", "new_address",
+                    arena_printf(&move->arena, "%s:%u",
+                                 move->ends.new_host ? move->ends.new_host : "local",
+                                 move->ends.new_port),
+                    err) &&
+           move_put_u64(move, "", "fence_attempts", cut->locks.attempts, err) &&
            move_put_u64(move, "", "fence_tables", cut->locks.tables, err) &&
            move_put_u64(move, "", "sessions_ended", cut->ended, err) &&
            move_put(move, "", "fenced", cut->who.len ? buf_str(&cut->who) : "nobody was connected",

@@ -25,24 +25,32 @@ static void reset_arena(Arena *arena)
  * ------------------------------------------------------------------------------------------------
  */
 
-/* Facts that are JSON themselves (verify, sequences) are put in as such; numbers as numbers. */
-static json_t *value_of(const char *text)
+/* Numbers are known by their names: an account or an id may look like one and isn't. */
+static bool is_number(const char *key)
 {
-    char *end = NULL;
-    json_t *parsed;
+    static const char *const names[] = {"sessions_ended",    "late_sessions", "refused_logins",
+                                        "fence_attempts",    "fence_tables",  "settings_compared",
+                                        "settings_different"};
+    size_t len = strlen(key);
 
-    if (*text == '{' || *text == '[') {
-        parsed = json_loads(text, 0, NULL);
-        if (parsed)
-            return parsed;
-    }
-    if (*text >= '0' && *text <= '9' && strlen(text) < 18) {
-        long long number = strtoll(text, &end, 10);
+    if (len > 3 && strcmp(key + len - 3, "_us") == 0)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(key, names[i]) == 0)
+            return true;
+    return false;
+}
 
-        if (*end == '\0')
-            return json_integer(number);
-    }
-    return json_string(text);
+/* Facts that are JSON themselves (verify, sequences) are put in as such. */
+static json_t *value_of(const JournalFact *fact)
+{
+    json_t *parsed = NULL;
+
+    if (is_number(fact->key))
+        return json_integer(strtoll(fact->value, NULL, 10));
+    if (*fact->value == '{')
+        parsed = json_loads(fact->value, 0, NULL);
+    return parsed ? parsed : json_string(fact->value);
 }
 
 static bool is_number_suffix(const char *at)
@@ -59,7 +67,7 @@ static void put_fact(json_t *into, const JournalFact *fact)
     json_t *inner;
 
     if (!dot || (size_t)(dot - fact->key) >= sizeof(group)) {
-        json_object_set_new(into, fact->key, value_of(fact->value));
+        json_object_set_new(into, fact->key, value_of(fact));
         return;
     }
     snprintf(group, sizeof(group), "%.*s%s", (int)(dot - fact->key), fact->key, "s");
@@ -69,14 +77,14 @@ static void put_fact(json_t *into, const JournalFact *fact)
             inner = json_array();
             json_object_set_new(into, group, inner);
         }
-        json_array_append_new(inner, value_of(fact->value));
+        json_array_append_new(inner, value_of(fact));
         return;
     }
     if (!json_is_object(inner)) {
         inner = json_object();
         json_object_set_new(into, group, inner);
     }
-    json_object_set_new(inner, dot + 1, value_of(fact->value));
+    json_object_set_new(inner, dot + 1, value_of(fact));
 }
 
 static json_t *phases_json(Journal *journal, Arena *arena, Err *err)
@@ -202,7 +210,9 @@ static void put_head(Buf *out, const json_t *receipt)
         {"account", "account"},
         {"done by", "caller"},
         {"old instance", "source"},
+        {"  at", "old_address"},
         {"new instance", "target"},
+        {"  at", "new_address"},
         {"old key", "old_key_arn"},
         {"new key", "key_arn"},
         {"snapshot", "snapshot"},

@@ -55,6 +55,11 @@ def test_stops_before_the_cut_over_and_goes_on(scene):
     kb.wait_until(lambda: "following until stopped" in run.err() or not run.alive(), 90)
     assert run.alive(), run.wait()
     assert scene.accepts_writes(scene.name) and not scene.accepts_writes(scene.target)
+    kb.wait_until(lambda: all(d["progress"] for d in scene.status()["databases"]), 10, "progress in the status")
+    shop = [d for d in scene.status()["databases"] if d["database"] == "shop"][0]
+    assert shop["progress"]["lag_ms"] < 10000 and "/" in shop["progress"]["applied_lsn"]
+    text = scene.kb.run("status", f"--state-dir={scene.state}").out
+    assert "keybridge_shop" in text and "APPLIED" in text
     second = scene.run()
     assert second.code == 7 and "drives this migration already" in second.error(), second
     done = run.stop()

@@ -42,7 +42,7 @@ static const char sequences[] =
 static Journal *filled(Err *err)
 {
     static const char *const facts[][3] = {
-        {"", "id", "0badcafe"},          {"", "source", "orders"},
+        {"", "id", "12345678"},          {"", "source", "orders"},
         {"", "database.00000", "shop"},  {"", "databases", "1"},
         {"", "finding.000", "note: x"},  {"", "step.drain_us", "1500"},
         {"", "blocked_us", "250000"},    {"", "marker", "secret-ish"},
@@ -75,7 +75,7 @@ static void json_holds_what_was_done(void **state)
     assert_true(receipt_json(journal, "abc", &out, &err));
     receipt = json_loads(buf_str(&out), 0, NULL);
     shop = json_object_get(json_object_get(receipt, "databases"), "shop");
-    assert_string_equal(json_string_value(json_object_get(receipt, "id")), "0badcafe");
+    assert_string_equal(json_string_value(json_object_get(receipt, "id")), "12345678");
     assert_int_equal(json_integer_value(json_object_get(receipt, "blocked_us")), 250000);
     assert_int_equal(
         json_integer_value(json_object_get(json_object_get(receipt, "steps"), "drain_us")), 1500);
@@ -91,7 +91,7 @@ static void json_holds_what_was_done(void **state)
 static void text_is_for_people(void **state)
 {
     static const char *const parts[] = {
-        "migration              0badcafe",
+        "migration              12345678",
         "database shop",
         "end position 0/40",
         "public.t                                      3            3  aa               aa               equal",
