@@ -6,6 +6,7 @@
 #include "engine/check/verify.h"
 #include "engine/model/position.h"
 #include "engine/move/phases.h"
+#include "engine/stream/pause.h"
 
 #define KEEP_MS 1000
 
@@ -183,6 +184,24 @@ static bool keep_verify(Move *move, const MoveDb *db, const VerifyResult *result
                      F_MS("stream_held_ms", (double)result->pause_us / 1000));
 }
 
+/* A verification that was killed a moment ago still has its lease on the stream: it lapses. Nobody
+ * else drives this migration. */
+static bool run_verify(const VerifyConf *conf, VerifyResult *result, Err *err)
+{
+    uint64_t deadline = mono_ms() + (PAUSE_LEASE_S + 5) * 1000;
+
+    while (!verify_run(conf, result, err)) {
+        if (err->kind != ERR_STATE || mono_ms() > deadline)
+            return false;
+        log_info("waiting for the lease of an interrupted verification to lapse",
+                 F_STR("database", conf->database));
+        err_clear(err);
+        if (stop_wait(conf->stop, 500))
+            return stop_fail(err, "verifying");
+    }
+    return true;
+}
+
 static bool verify_one(Move *move, const MoveDb *db, Watch *watch, Err *err)
 {
     VerifyConf conf = {
@@ -202,7 +221,7 @@ static bool verify_one(Move *move, const MoveDb *db, Watch *watch, Err *err)
     VerifyResult result = {0};
     bool ok;
 
-    if (!verify_run(&conf, &result, err)) {
+    if (!run_verify(&conf, &result, err)) {
         if (err_is_set(&watch->why))
             *err = watch->why;
         return err_context(err, "database %s", db->name);

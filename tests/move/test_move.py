@@ -267,7 +267,8 @@ def test_killed_at_random_moments(scene):
         while run.alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         if not run.alive():
-            assert run.wait().code == 0, run.wait()
+            done = run.wait()
+            assert done.code == 0, done
             break
         run.kill9()
         kills += 1
