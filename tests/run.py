@@ -11,6 +11,7 @@ something ran, and no process that a test started is left.
 import argparse
 import ctypes
 import glob
+import itertools
 import os
 import re
 import shlex
@@ -18,7 +19,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import traceback
 import xml.etree.ElementTree as ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -34,12 +37,30 @@ for _name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):     # ours i
 class Totals:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
-        self.lines = []
+        self.broken = set()
+        self.lock = threading.Lock()
+
+    def run(self, track):
+        for name, phase in track:
+            mode = name.rpartition("-")[2]
+            if mode in self.broken and not name.startswith("build"):
+                self.add(name + " (no build)", 0, 1, 0, 0)
+                continue
+            start = time.monotonic()
+            try:
+                counts = phase(name)
+            except Exception:  # a thread's traceback alone would let the run pass
+                traceback.print_exc()
+                counts = (0, 1, 0)
+            if counts[1] and name.startswith("build-"):
+                self.broken.add({"gcc": "release"}.get(mode, mode))
+            self.add(name, *counts, time.monotonic() - start)
 
     def add(self, phase, passed, failed, skipped, seconds):
-        self.passed += passed
-        self.failed += failed
-        self.skipped += skipped
+        with self.lock:
+            self.passed += passed
+            self.failed += failed
+            self.skipped += skipped
         word = "ok  " if not failed else "FAIL"
         more = f", {skipped} skipped" if skipped else ""
         print(f"{word} {phase:<22} {passed:5d} passed, {failed} failed{more}  {seconds:6.1f} s", flush=True)
@@ -158,7 +179,7 @@ def replay(phase, build, wrapper):
 
 
 def pytest(phase, folders, binary="build/release", timeout=1500):
-    folders = [f for f in folders if glob.glob(f"{ROOT}/{f}/test_*.py")]
+    folders = [f for f in folders if "::" in f or glob.glob(f"{ROOT}/{f}/test_*.py")]
     if not folders:
         return 0, 0, 0
     report = os.path.join(LOGS, phase + ".xml")
@@ -181,15 +202,15 @@ def pytest(phase, folders, binary="build/release", timeout=1500):
     return max(0, total["tests"] - total["errors"] - total["failures"] - total["skipped"]), bad, total["skipped"]
 
 
-def fuzz(phase, seconds):
-    """Two fuzzers at a time. Findings stay in build/fuzz/<name>/, what was learnt in build/fuzz/<name>/corpus."""
+def fuzz(phase, seconds, at_once=2):
+    """Some fuzzers at a time. Findings stay in build/fuzz/<name>/, what was learnt in build/fuzz/<name>/corpus."""
     passed = failed = 0
     waiting = sorted(p for p in glob.glob(f"{ROOT}/build/fuzz/bin/fuzz_*") if os.path.isfile(
         f"{ROOT}/tests/fuzz/{os.path.basename(p)}.c"))
     open(log_path(phase), "wb").close()
     running = []
     while waiting or running:
-        while waiting and len(running) < 2:
+        while waiting and len(running) < at_once:
             program = waiting.pop(0)
             name = os.path.basename(program)
             home = f"{ROOT}/build/fuzz/{name}"
@@ -239,7 +260,7 @@ def other_folders():
 
 
 def plan(names, mode, seconds):
-    """(name, function) of every phase in order."""
+    """(name, function) of every phase in order; lists of them, side by side, are tracks that run at the same time."""
     every = {
         "unit": [(f"build-{mode}", lambda p: build(p, mode)), (f"unit-{mode}", lambda p: unit(p, builds(mode)))],
         "it": [(f"build-{mode}", lambda p: build(p, mode)),
@@ -253,21 +274,24 @@ def plan(names, mode, seconds):
         "check": [
             ("build-gcc", lambda p: build(p, "release", "CC=gcc", "WERROR=1")),
             ("lint", lambda p: make(p, "lint")),
-            ("unit-release", lambda p: unit(p, builds("release"))),
             ("build-clang", lambda p: build(p, "debug", "CC=clang", "WERROR=1", "B=build/clang")),
             ("build-asan", lambda p: build(p, "asan", "CC=gcc", "WERROR=1")),
-            ("unit-asan", lambda p: unit(p, builds("asan"))),
-            ("lab", lambda p: pytest(p, ["tests/lab"])),
-            ("it-asan", lambda p: pytest(p, ["tests/it"], builds("asan"))),
-            ("move-asan", lambda p: pytest(p, other_folders(), builds("asan"))),
-            ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan"))),
             ("build-fuzz", lambda p: make(p, "MODE=fuzz", "WERROR=1", "fuzzers")),
-            ("fuzz", lambda p: fuzz(p, seconds)),
+            # Servers and clocks are waited for most of the time, so two tracks fill two cores.
+            [("it-asan", lambda p: pytest(p, ["tests/it"], builds("asan"))),
+             ("move-asan", lambda p: pytest(p, other_folders(), builds("asan")))],
+            [("unit-release", lambda p: unit(p, builds("release"))),
+             ("unit-asan", lambda p: unit(p, builds("asan"))),
+             ("lab", lambda p: pytest(p, ["tests/lab"])),
+             ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan"))),
+             # A sanitizer keeps what was freed, so memory is measured without one.
+             ("memory-release", lambda p: pytest(p, ["tests/it/test_replicate.py::test_big_transaction"], builds("release"))),
+             ("fuzz", lambda p: fuzz(p, seconds, 1))],
         ],
     }
     phases = []
     for name in names:
-        phases += [p for p in every[name] if p[0] not in [q[0] for q in phases]]
+        phases += [p for p in every[name] if isinstance(p, list) or p[0] not in [q[0] for q in phases]]
     return phases
 
 
@@ -334,17 +358,15 @@ def main():
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     began = time.monotonic()
     totals = Totals()
-    broken = set()
-    for name, phase in plan(args.phases, args.mode, args.seconds):
-        mode = name.rpartition("-")[2]
-        if mode in broken and not name.startswith("build"):
-            totals.add(name + " (no build)", 0, 1, 0, 0)
-            continue
-        start = time.monotonic()
-        counts = phase(name)
-        if counts[1] and name.startswith("build-"):
-            broken.add({"gcc": "release"}.get(mode, mode))
-        totals.add(name, *counts, time.monotonic() - start)
+    phases = plan(args.phases, args.mode, args.seconds)
+    while phases:
+        tracks = list(itertools.takewhile(lambda p: isinstance(p, list), phases)) or [phases[:1]]
+        phases = phases[len(tracks):]
+        threads = [threading.Thread(target=totals.run, args=(track,)) for track in tracks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     left = end_leftovers()
     if left:
         totals.add("nothing left over", 0, left, 0, 0)
