@@ -33,7 +33,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests"))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 
 from backlogs import BACKLOGS                                          # noqa: E402
-from lab.pgserver import PgServer, children, wait_for                  # noqa: E402
+from lab.pgserver import PgServer, wait_for                            # noqa: E402
 
 BIN = os.path.dirname(os.path.abspath(os.environ.get("KB_BIN", os.path.join(ROOT, "build/release/bin/keybridge"))))
 TICK = os.sysconf("SC_CLK_TCK")
@@ -64,12 +64,19 @@ def _times(pid):
         return [0.0] * 4
 
 
+def _children(pid):
+    """Zombies too: until they are waited for, their time is only in their own books."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return f.read().split()
+
+
 def server_cpu(server):
     """Seconds of all processes of the server, those that have ended included."""
     while True:
-        before = _times(server.pid)
-        live = sum(sum(_times(pid)[:2]) for pid in children(server.pid))
-        if _times(server.pid)[2:] == before[2:]:                # else one ended meanwhile and would count twice or not at all
+        before, pids = _times(server.pid), _children(server.pid)
+        live = sum(sum(_times(pid)[:2]) for pid in pids)
+        # Otherwise one came or ended meanwhile and would count twice or not at all.
+        if _children(server.pid) == pids and _times(server.pid)[2:] == before[2:]:
             return sum(before) + live
 
 

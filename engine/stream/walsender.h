@@ -43,7 +43,7 @@ int walsender_pid(const WalSender *sender); /* of its process on the source */
 
 int walsender_fd(const WalSender *sender);
 short walsender_events(const WalSender *sender, bool want_input);
-/* Reads what is there. behind: waits a millisecond first and then reads until the socket is dry,
+/* Reads what is there. behind: waits some milliseconds first and then reads what has gathered,
  * which saves the source's CPU (it is woken for whole buffers and not for each message). *got:
  * bytes, about. */
 MUST_USE bool walsender_read(WalSender *sender, bool behind, size_t *got, Err *err);
