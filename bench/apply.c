@@ -1,11 +1,12 @@
 /* Batches from memory into a real server: what the writing half can do by itself.
  *
- *   tests/unit/with_pg.sh build/release/bin/apply [tpcb|insert|many|lag] [TRANSACTIONS] [IN-A-BATCH] [LANES]
+ *   tests/unit/with_pg.sh build/release/bin/apply [tpcb|insert|many|lag] [TRANSACTIONS]
+ * [IN-A-BATCH] [LANES]
  *
- * tpcb: pgbench's transaction (three updates, one insert), 100,000 accounts, 10 tellers a branch, SCALE branches.
- * insert: one row of ten columns. many: 50 tables with a further unique key, one insert or update each.
- * lag: tpcb, one transaction a batch, one a millisecond: from handing it over to its commit.
- * CPU seconds: of this process, and of the server's sessions that write.
+ * tpcb: pgbench's transaction (three updates, one insert), 100,000 accounts, 10 tellers a branch,
+ * SCALE branches. insert: one row of ten columns. many: 50 tables with a further unique key, one
+ * insert or update each. lag: tpcb, one transaction a batch, one a millisecond: from handing it
+ * over to its commit. CPU seconds: of this process, and of the server's sessions that write.
  */
 #include "engine/base/base.h"
 
@@ -29,7 +30,8 @@ static uint32_t rnd(uint32_t most)
     return (uint32_t)(seed >> 33) % most;
 }
 
-static void update3(Batch *b, Txn *txn, const Made *t, int32_t id, int32_t branch, const char *filler)
+static void update3(Batch *b, Txn *txn, const Made *t, int32_t id, int32_t branch,
+                    const char *filler)
 {
     Value *row = arena_array(&b->arena, Value, 4);
 
@@ -51,8 +53,10 @@ static Value int8_of(Batch *b, int64_t n)
 
 static void make_tpcb(Batch *b, Txn *txn)
 {
-    static const char spaces[] = "                                                                                    ";
-    int32_t aid = (int32_t)rnd(100000 * SCALE) + 1, tid = (int32_t)rnd(10 * SCALE) + 1, bid = (int32_t)rnd(SCALE) + 1;
+    static const char spaces[] =
+        "                                                                                    ";
+    int32_t aid = (int32_t)rnd(100000 * SCALE) + 1, tid = (int32_t)rnd(10 * SCALE) + 1,
+            bid = (int32_t)rnd(SCALE) + 1;
     Value *row = arena_array(&b->arena, Value, 6);
 
     update3(b, txn, &accounts, aid, (aid - 1) / 100000 + 1, spaces);
@@ -112,38 +116,49 @@ static void make_tables(Pg *pg)
     Err err = ERR_INIT;
     char sql[400];
 
-    must(pg_exec(pg, "set search_path = public, pg_catalog; drop schema if exists keybridge cascade; drop schema public cascade;"
-                     "create schema public;"
-                     "create table pgbench_accounts (aid int primary key, bid int, abalance int, filler char(84)) with (fillfactor=90);"
-                     "create table pgbench_tellers (tid int primary key, bid int, tbalance int, filler char(84));"
-                     "create table pgbench_branches (bid int primary key, bbalance int, filler char(88));"
-                     "create table pgbench_history (tid int, bid int, aid int, delta int, mtime timestamp, filler char(22));"
-                     "create table wide (id bigint primary key, a int, b int, c int, d int, e text, f text, g text, h timestamp, i text)",
-                 &err), &err);
-    snprintf(sql, sizeof(sql), "insert into pgbench_accounts select g, (g - 1) / 100000 + 1, 0, '' from generate_series(1, %d) g;"
-                               "insert into pgbench_tellers select g, (g - 1) / 10 + 1, 0, '' from generate_series(1, %d) g;"
-                               "insert into pgbench_branches select g, 0, '' from generate_series(1, %d) g",
-             100000 * SCALE, 10 * SCALE, SCALE);
+    must(
+        pg_exec(
+            pg,
+            "set search_path = public, pg_catalog; drop schema if exists keybridge cascade; drop schema public cascade;"
+            "create schema public;"
+            "create table pgbench_accounts (aid int primary key, bid int, abalance int, filler char(84)) with (fillfactor=90);"
+            "create table pgbench_tellers (tid int primary key, bid int, tbalance int, filler char(84));"
+            "create table pgbench_branches (bid int primary key, bbalance int, filler char(88));"
+            "create table pgbench_history (tid int, bid int, aid int, delta int, mtime timestamp, filler char(22));"
+            "create table wide (id bigint primary key, a int, b int, c int, d int, e text, f text, g text, h timestamp, i text)",
+            &err),
+        &err);
+    snprintf(
+        sql, sizeof(sql),
+        "insert into pgbench_accounts select g, (g - 1) / 100000 + 1, 0, '' from generate_series(1, %d) g;"
+        "insert into pgbench_tellers select g, (g - 1) / 10 + 1, 0, '' from generate_series(1, %d) g;"
+        "insert into pgbench_branches select g, 0, '' from generate_series(1, %d) g",
+        100000 * SCALE, 10 * SCALE, SCALE);
     must(pg_exec(pg, sql, &err), &err);
     for (unsigned i = 0; i < 50; i++) {
-        snprintf(sql, sizeof(sql), "create table many%u (id int primary key, code int not null unique, v text)", i);
+        snprintf(sql, sizeof(sql),
+                 "create table many%u (id int primary key, code int not null unique, v text)", i);
         must(pg_exec(pg, sql, &err), &err);
         snprintf(many_names[i], sizeof(many_names[i]), "many%u", i);
         made_init(&many[i], 20 + i, many_names[i], 'd', "id*:23 code:23 v:25");
     }
-    must(pg_exec(pg, "vacuum analyze; checkpoint", &err) || (err_clear(&err), pg_exec(pg, "vacuum analyze", &err)), &err);
+    must(pg_exec(pg, "vacuum analyze; checkpoint", &err) ||
+             (err_clear(&err), pg_exec(pg, "vacuum analyze", &err)),
+         &err);
     made_init(&accounts, 1, "pgbench_accounts", 'd', "aid*:23 bid:23 abalance:23 filler:1042");
     made_init(&tellers, 2, "pgbench_tellers", 'd', "tid*:23 bid:23 tbalance:23 filler:1042");
     made_init(&branches, 3, "pgbench_branches", 'd', "bid*:23 bbalance:23 filler:1042");
-    made_init(&history, 4, "pgbench_history", 'n', "tid:23 bid:23 aid:23 delta:23 mtime:1114 filler:1042");
+    made_init(&history, 4, "pgbench_history", 'n',
+              "tid:23 bid:23 aid:23 delta:23 mtime:1114 filler:1042");
     made_init(&wide, 5, "wide", 'd', "id*:20 a:23 b:23 c:23 d:23 e:25 f:25 g:25 h:1114 i:25");
 }
 
 static double server_cpu(Pg *pg, double *control)
 {
     Err err = ERR_INIT;
-    PGresult *res = pg_rows(pg, &err, "select pid, application_name like '%control' from pg_stat_activity"
-                                      " where application_name like 'keybridge bench %'");
+    PGresult *res = pg_rows(pg, &err,
+                            "select pid, application_name like '%control' from pg_stat_activity"
+                            " where application_name like 'keybridge bench %'");
     double total = 0;
 
     must(res != NULL, &err);
@@ -155,7 +170,8 @@ static double server_cpu(Pg *pg, double *control)
         snprintf(path, sizeof(path), "/proc/%s/stat", PQgetvalue(res, i, 0));
         f = fopen(path, "r");
         if (f && fgets(line, sizeof(line), f))
-            sscanf(strrchr(line, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &sys);
+            sscanf(strrchr(line, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+                   &user, &sys);
         if (f)
             fclose(f);
         if (*PQgetvalue(res, i, 1) == 't')
@@ -198,16 +214,19 @@ static void lag(Apply *apply, unsigned long txns)
         us[n] = (uint32_t)(mono_us() - start);
     }
     qsort(us, txns, sizeof(*us), by_value);
-    printf("lag: %lu transactions, ms: p50 %.3f, p99 %.3f, most %.3f\n", txns, us[txns / 2] / 1e3, us[txns * 99 / 100] / 1e3,
-           us[txns - 1] / 1e3);
+    printf("lag: %lu transactions, ms: p50 %.3f, p99 %.3f, most %.3f\n", txns, us[txns / 2] / 1e3,
+           us[txns * 99 / 100] / 1e3, us[txns - 1] / 1e3);
     free(us);
 }
 
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "tpcb";
-    unsigned long txns = argc > 2 ? strtoul(argv[2], NULL, 10) : 100000, each = argc > 3 ? strtoul(argv[3], NULL, 10) : 1000;
-    ApplyConf conf = {.target_dsn = getenv("KB_TEST_TARGET"), .stream = "bench", .queue_batches = 2000,
+    unsigned long txns = argc > 2 ? strtoul(argv[2], NULL, 10) : 100000,
+                  each = argc > 3 ? strtoul(argv[3], NULL, 10) : 1000;
+    ApplyConf conf = {.target_dsn = getenv("KB_TEST_TARGET"),
+                      .stream = "bench",
+                      .queue_batches = 2000,
                       .lanes = argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : 2};
     Stop stop;
     Err err = ERR_INIT;
@@ -259,12 +278,17 @@ int main(int argc, char **argv)
     us = mono_us() - start;
     getrusage(RUSAGE_SELF, &after);
     server = server_cpu(&pg, &control);
-    cpu = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
-          (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec) / 1e6;
+    cpu = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec -
+                   before.ru_stime.tv_sec) +
+          (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec -
+                   before.ru_stime.tv_usec) /
+              1e6;
     printf("%s: %lu transactions, %zu rows, %lu a batch, %u lanes: %.3f s, %.0f thousand rows/s, "
-           "us a row: %.2f here, %.2f target; %.2f s control; written %" PRIu64 ", replays %" PRIu64 "\n",
-           what, txns, rows, each, conf.lanes, (double)us / 1e6, (double)rows * 1e3 / (double)us, cpu * 1e6 / (double)rows,
-           server * 1e6 / (double)rows, control, apply_counters(apply).rows_written, apply_counters(apply).replays);
+           "us a row: %.2f here, %.2f target; %.2f s control; written %" PRIu64 ", replays %" PRIu64
+           "\n",
+           what, txns, rows, each, conf.lanes, (double)us / 1e6, (double)rows * 1e3 / (double)us,
+           cpu * 1e6 / (double)rows, server * 1e6 / (double)rows, control,
+           apply_counters(apply).rows_written, apply_counters(apply).replays);
     apply_close(apply);
     pg_close(&pg);
     free(batches);

@@ -1,8 +1,8 @@
 /* stream.h - one database's stream, from slot to target, supervised.
  *
- * stream_run blocks in the calling thread until the end position is durable on the target, stop is requested or
- * something fails that reconnecting can't cure. Any thread may ask for the status meanwhile. Several streams
- * may run in one process.
+ * stream_run blocks in the calling thread until the end position is durable on the target, stop is
+ * requested or something fails that reconnecting can't cure. Any thread may ask for the status
+ * meanwhile. Several streams may run in one process.
  */
 #ifndef STREAM_H
 #define STREAM_H
@@ -13,34 +13,41 @@
 typedef struct Stream Stream;
 
 typedef struct StreamConf {
-    const char *name;        /* for logs and status: the database */
-    const char *source_dsn;  /* secret */
-    const char *target_dsn;  /* secret */
+    const char *name;       /* for logs and status: the database */
+    const char *source_dsn; /* secret */
+    const char *target_dsn; /* secret */
     const char *slot;
     const char *publication;
-    Position start;          /* NONE: the progress on the target, else the slot's confirmed position */
-    Position until;          /* NONE: for ever */
+    Position start; /* NONE: the progress on the target, else the slot's confirmed position */
+    Position until; /* NONE: for ever */
     unsigned lanes;
-    size_t batch_changes;    /* changes in one batch, at most */
+    size_t batch_changes; /* changes in one batch, at most */
     size_t batch_bytes;
-    size_t txn_memory;       /* bytes of one transaction kept in memory; beyond that it goes to the spool */
-    const char *spool_dir;   /* made when missing; one file per big transaction, removed afterwards */
+    size_t
+        txn_memory; /* bytes of one transaction kept in memory; beyond that it goes to the spool */
+    const char *spool_dir; /* made when missing; one file per big transaction, removed afterwards */
     bool skip_failed;
-    unsigned retry_most_s;   /* give up reconnecting after so long without success; 0: never */
+    unsigned retry_most_s; /* give up reconnecting after so long without success; 0: never */
 } StreamConf;
 
-typedef enum StreamPhase { STREAM_CONNECTING, STREAM_CATCHING_UP, STREAM_FOLLOWING, STREAM_WAITING, STREAM_ENDED } StreamPhase;
+typedef enum StreamPhase {
+    STREAM_CONNECTING,
+    STREAM_CATCHING_UP,
+    STREAM_FOLLOWING,
+    STREAM_WAITING,
+    STREAM_ENDED
+} StreamPhase;
 
 typedef struct StreamStatus {
     StreamPhase phase;
-    Position began;         /* where the first connection of this run began to stream; NONE: not yet */
-    bool binary;            /* values travel in their binary form */
-    Position received;      /* WAL position up to which the source has sent */
-    Position source_end;    /* the source's own end of WAL, as of its last message */
-    Position applied_end;   /* committed on the target; with nothing pending, everything received */
-    Position durable_end;   /* flushed on the target and confirmed to the source */
-    uint64_t lag_bytes;     /* source_end - applied_end */
-    int64_t lag_us;         /* age of the oldest thing not applied; 0 when caught up */
+    Position began;      /* where the first connection of this run began to stream; NONE: not yet */
+    bool binary;         /* values travel in their binary form */
+    Position received;   /* WAL position up to which the source has sent */
+    Position source_end; /* the source's own end of WAL, as of its last message */
+    Position applied_end; /* committed on the target; with nothing pending, everything received */
+    Position durable_end; /* flushed on the target and confirmed to the source */
+    uint64_t lag_bytes;   /* source_end - applied_end */
+    int64_t lag_us;       /* age of the oldest thing not applied; 0 when caught up */
     uint64_t transactions, changes, bytes; /* since start */
     uint64_t spool_bytes;
     uint64_t reconnects;
@@ -51,7 +58,8 @@ MUST_USE Stream *stream_new(const StreamConf *conf, Err *err); /* copies conf */
 void stream_free(Stream *stream);
 MUST_USE bool stream_run(Stream *stream, const Stop *stop, Err *err);
 StreamStatus stream_status(const Stream *stream);
-/* Move the end while it runs: stream_run returns true once everything committed up to here is durable on the target. */
+/* Move the end while it runs: stream_run returns true once everything committed up to here is
+ * durable on the target. */
 void stream_set_until(Stream *stream, Position until);
 
 #endif
