@@ -1,11 +1,12 @@
 /* The writing half against a real PostgreSQL server: run it through tests/unit/with_pg.sh. */
 #include "engine/base/base.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmocka.h> /* needs setjmp.h, so not sorted among the others */
 
 #include "appliers/postgres/pg.h"
 #include "engine/base/mono.h"

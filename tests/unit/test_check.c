@@ -1,9 +1,10 @@
 /* What of engine/check needs no server: lists compared, results as JSON, databases chosen. */
 #include "engine/base/base.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <setjmp.h>
+
+#include <cmocka.h> /* needs setjmp.h, so not sorted among the others */
 
 #include "engine/check/databases.h"
 #include "engine/check/sequences.h"

@@ -3,8 +3,9 @@
  * lane comes first. */
 #include "engine/base/base.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
+
+#include <cmocka.h> /* needs setjmp.h, so not sorted among the others */
 
 #include "engine/stream/router.h"
 #include "tests/unit/rows.h"
