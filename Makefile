@@ -163,8 +163,8 @@ fuzz: ## Each fuzzer for SECONDS (60) seconds; what it finds is kept in build/fu
 fuzz-short:
 	@tests/run.py fuzz --seconds 30
 
-bench: all $(BENCH) ## Measure; see docs/testing.md
-	@if [ -x bench/run.py ]; then bench/run.py; else echo "bench/run.py isn't there yet" >&2; exit 1; fi
+bench: all $(BENCH) ## Measure beside PostgreSQL's own subscription (ARGS='--full --json'); see docs/speed.md
+	@KB_BIN=$(abspath $(B))/bin/keybridge bench/run.py $(ARGS)
 
 demo: deps ## A whole move to another key on this machine: a lab of real servers, a load, the receipt
 	@$(MAKE) --no-print-directory bin MODE=release

@@ -86,6 +86,16 @@ def machine_cpu():
     return user + nice + system + irq + softirq
 
 
+def wait_quiet(most_s):
+    """Until the machine has idled for a second, but no longer than that."""
+    end = time.monotonic() + most_s
+    while time.monotonic() < end:
+        before = machine_cpu()
+        time.sleep(1)
+        if machine_cpu() - before < DISTURBED * CPUS:
+            return
+
+
 class Meter:
     """What is used between its making and stop()."""
 
@@ -255,6 +265,7 @@ DRAINS = {"native": drain_native, "keybridge": drain_keybridge, "reading": drain
 
 def drain_once(stage, name, slot, until, expected):
     stage.fresh_target()
+    wait_quiet(stage.wait)
     figures = DRAINS[name](stage, slot, until)
     stage.drop_slot(slot)
     if name != "reading":
@@ -268,6 +279,8 @@ def drain_once(stage, name, slot, until, expected):
 
 
 def medians(runs):
+    """Of the runs that nobody disturbed, if there are any."""
+    runs = [r for r in runs if r["others"] <= DISTURBED] or runs
     return {key: round(statistics.median(r[key] for r in runs), 4) for key in runs[0]}
 
 
@@ -310,6 +323,7 @@ def lag_once(stage, name, options):
         stream.start()
         wait_for("the stream to run", lambda: stage.source.one(
             "select 1 from pg_stat_replication where state = 'streaming'"), 30)
+        wait_quiet(stage.wait)
         meter = Meter(stage.source, stage.target)
         done = subprocess.run([f"{BIN}/lag", *stage.dsns(), str(options.rate), str(options.seconds)], capture_output=True,
                               text=True, check=False)
@@ -407,6 +421,7 @@ def options_of(argv):
     parser.add_argument("--no-reading", action="store_false", dest="reading", help="leave out reading alone")
     parser.add_argument("--rate", type=int, default=1000, help="transactions a second, for lag (1000)")
     parser.add_argument("--seconds", type=int, default=20, help="how long, for lag (20)")
+    parser.add_argument("--wait", type=int, default=0, help="seconds to wait for a quiet machine before each measurement (0)")
     parser.add_argument("--lanes", type=int, help="keybridge's lanes (its default)")
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of tables")
     options = parser.parse_args(argv)
@@ -423,6 +438,7 @@ def measure(options, folder):
     if set(options.only) != {"decode"}:
         say("making servers")
         stage = Stage(folder)
+        stage.wait = options.wait
         stage.more = [f"--lanes={options.lanes}"] if options.lanes else []
     report["machine"] = machine(stage)
     try:
