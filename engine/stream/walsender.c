@@ -12,18 +12,22 @@
 #include "engine/base/reader.h"
 
 #define EPOCH_2000_US INT64_C(946684800000000)
+#define ENOUGH_BYTES  KIB(256)
 #define GULP_BYTES    MIB(1)
 #define NAP_US        1000
 /* Of a source on this host: */
 #define NEAR_WINDOW   KIB(64)
 #define NEAR_REFILLED KIB(16)
-#define NEAR_NAP_US   5000
+#define NEAR_GULP     KIB(512) /* so much at least should gather in a nap */
+#define NEAR_LEAST_US 2000
+#define NEAR_MOST_US  20000
 
 struct WalSender {
     Pg pg;
     unsigned protocol;
-    bool near; /* the source is on this host */
-    char *row; /* the message at hand, libpq's */
+    bool near;       /* the source is on this host */
+    unsigned nap_us; /* grows while little gathers */
+    char *row;       /* the message at hand, libpq's */
 };
 
 static void put_lsn_option(Buf *sql, Position at)
@@ -135,6 +139,7 @@ static bool begin_stream(WalSender *sender, const WalSenderConf *conf, Err *err)
         return pg_fail(&sender->pg, NULL, err, "starting the stream");
     watch_peer(walsender_fd(sender));
     sender->near = close_window(walsender_fd(sender));
+    sender->nap_us = sender->near ? NEAR_LEAST_US : NAP_US;
     return true;
 }
 
@@ -212,24 +217,39 @@ static void nap(unsigned us)
     nanosleep(&time, NULL);
 }
 
+/* The longer the nap, the larger the part of the backlog that gathers while the window is closed.
+ */
+static void adapt_nap(WalSender *sender, bool behind, size_t got)
+{
+    if (!sender->near)
+        return;
+    if (!behind)
+        sender->nap_us = NEAR_LEAST_US;
+    else if (got < NEAR_GULP)
+        sender->nap_us = (unsigned)size_min(sender->nap_us * 5 / 4, NEAR_MOST_US);
+    else if (sender->nap_us > NEAR_LEAST_US)
+        sender->nap_us = sender->nap_us * 4 / 5;
+}
+
 /* libpq reads what fits into its buffer, which grows when a call finds it nearly full: several
  * calls make a gulp. It ends when what has come meanwhile isn't worth a call: then the sender is no
  * longer ahead. */
-bool walsender_read(WalSender *sender, bool behind, size_t *got, Err *err)
+bool walsender_read(WalSender *sender, unsigned nap_us, size_t *got, Err *err)
 {
     int fd = walsender_fd(sender);
     size_t worth = sender->near ? NEAR_REFILLED : 1, waiting;
 
     *got = 0;
     if (behind)
-        nap(sender->near ? NEAR_NAP_US : NAP_US);
+        nap(sender->nap_us);
     waiting = waiting_bytes(fd);
     do {
         if (!PQconsumeInput(sender->pg.conn))
             return lost(sender, err);
         *got += waiting;
         waiting = waiting_bytes(fd);
-    } while (behind && waiting >= worth && *got < GULP_BYTES);
+    } while (nap_us && waiting >= worth && *got < GULP_BYTES);
+    adapt_nap(sender, behind, *got);
     return true;
 }
 
