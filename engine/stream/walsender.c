@@ -12,7 +12,6 @@
 #include "engine/base/reader.h"
 
 #define EPOCH_2000_US INT64_C(946684800000000)
-#define ENOUGH_BYTES  KIB(256)
 #define GULP_BYTES    MIB(1)
 #define NAP_US        1000
 /* Of a source on this host: */
@@ -234,7 +233,7 @@ static void adapt_nap(WalSender *sender, bool behind, size_t got)
 /* libpq reads what fits into its buffer, which grows when a call finds it nearly full: several
  * calls make a gulp. It ends when what has come meanwhile isn't worth a call: then the sender is no
  * longer ahead. */
-bool walsender_read(WalSender *sender, unsigned nap_us, size_t *got, Err *err)
+bool walsender_read(WalSender *sender, bool behind, size_t *got, Err *err)
 {
     int fd = walsender_fd(sender);
     size_t worth = sender->near ? NEAR_REFILLED : 1, waiting;
@@ -248,7 +247,7 @@ bool walsender_read(WalSender *sender, unsigned nap_us, size_t *got, Err *err)
             return lost(sender, err);
         *got += waiting;
         waiting = waiting_bytes(fd);
-    } while (nap_us && waiting >= worth && *got < GULP_BYTES);
+    } while (behind && waiting >= worth && *got < GULP_BYTES);
     adapt_nap(sender, behind, *got);
     return true;
 }
