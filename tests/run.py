@@ -178,7 +178,7 @@ def replay(phase, build, wrapper):
     return passed, failed
 
 
-def pytest(phase, folders, binary="build/release", timeout=1500):
+def pytest(phase, folders, binary="build/release", timeout=7200 if os.environ.get("KB_DEEP") else 1500):
     folders = [f for f in folders if "::" in f or glob.glob(f"{ROOT}/{f}/test_*.py")]
     if not folders:
         return 0, 0, 0
