@@ -7,6 +7,7 @@
  */
 #include <pthread.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
@@ -134,6 +135,7 @@ int main(int argc, char **argv)
                        .batch_changes = 50000,
                        .batch_bytes = MIB(16),
                        .txn_memory = MIB(32)};
+    char spool[] = "/tmp/keybridge-bench.XXXXXX";
     struct rusage used;
     uint64_t began = mono_us();
     StreamStatus status;
@@ -143,12 +145,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: pg_read SOURCE TARGET SLOT PUBLICATION UNTIL-LSN\n");
         return 2;
     }
+    if (!mkdtemp(spool))
+        return 71;
     log_setup(LOG_LEVEL_WARN, LOG_FORMAT_AUTO);
     conf.source_dsn = argv[1];
     conf.target_dsn = argv[2];
     conf.slot = argv[3];
     conf.publication = argv[4];
-    conf.spool_dir = "/tmp/keybridge-bench-spool";
+    conf.spool_dir = spool;
     if (!lsn_parse(span_str(argv[5]), &conf.until.at, &err) || !stop_init(&stop, &err) ||
         !(stream = stream_new(&conf, &err)) || !stream_run(stream, &stop, &err)) {
         fprintf(stderr, "pg_read: %s\n", err.text);
@@ -164,5 +168,6 @@ int main(int argc, char **argv)
            status.transactions, status.changes, (double)status.bytes / 1048576,
            (double)used.ru_maxrss / 1024);
     stream_free(stream);
+    rmdir(spool);
     return 0;
 }

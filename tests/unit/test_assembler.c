@@ -6,7 +6,11 @@
  */
 #include "tests/unit/kit.h"
 
+#include <unistd.h>
+
 #include "engine/stream/assembler.h"
+
+#define FOLDER "/tmp/keybridge-assembler-test"
 
 #define REL                   "R d:1 s:public s:t d w:1 b:1 s:a d:23 d:0xffffffff;"
 #define REL2                  "R d:1 s:public s:t d w:2 b:1 s:a d:23 d:0xffffffff b:0 s:b d:25 d:0xffffffff;"
@@ -35,7 +39,7 @@ static World world_new(AssemblerConf conf)
 {
     World w = {.err = ERR_INIT};
 
-    w.dir = spool_dir_open("/tmp/keybridge-assembler-test", KIB(64), &w.err);
+    w.dir = spool_dir_open(FOLDER, KIB(64), &w.err);
     assert_non_null(w.dir);
     w.a = assembler_new(&conf, w.dir);
     buf_init(&w.out, MIB(1));
@@ -46,6 +50,7 @@ static void world_free(World *w)
 {
     assembler_free(w->a);
     spool_dir_close(w->dir);
+    assert_int_equal(rmdir(FOLDER), 0); /* nothing is left in it */
     buf_fini(&w->out);
 }
 
