@@ -6,6 +6,7 @@
  */
 #include "tests/unit/kit.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 #include "engine/stream/assembler.h"
@@ -50,7 +51,7 @@ static void world_free(World *w)
 {
     assembler_free(w->a);
     spool_dir_close(w->dir);
-    assert_int_equal(rmdir(FOLDER), 0); /* nothing is left in it */
+    assert_true(rmdir(FOLDER) == 0 || errno == ENOENT); /* empty, or gone with another world */
     buf_fini(&w->out);
 }
 
