@@ -21,6 +21,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -359,9 +360,9 @@ def bench_decode():
     out = subprocess.run([f"{BIN}/decode"], capture_output=True, text=True, check=True).stdout
     rows = []
     for line in out.splitlines()[1:]:
-        name, rest = line[:44].strip(), line[44:].split()
-        rows.append({"stream": name, "mb_per_s": float(rest[0]), "changes_per_us": float(rest[2]),
-                     "copied_mb_per_s": float(rest[5]), "copied_changes_per_us": float(rest[7])})
+        name, *figures = re.fullmatch(r"(.*?) +([\d.]+) MB/s +([\d.]+) M changes/s +([\d.]+) MB/s +([\d.]+) M changes/s", line).groups()
+        rows.append(dict(zip(("stream", "mb_per_s", "changes_per_us", "copied_mb_per_s", "copied_changes_per_us"),
+                             [name, *map(float, figures)])))
     return rows
 
 
