@@ -316,6 +316,25 @@ def test_spool_disk_full(pair):
     pair.same()
 
 
+def test_spool_on_a_full_file_system(pair):
+    """A real one, which only root can make."""
+    small = f"{pair.kb.folder}/full"
+    os.mkdir(small)
+    if kb.subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs isn't allowed")
+    try:
+        pair.both("create table t (a int primary key, b text)")
+        pair.prepare()
+        pair.source.sql("insert into t select g, md5(g::text) from generate_series(1, 200000) g")
+        done = pair.replicate("--spool-memory=1MiB", f"--spool-dir={small}", code=71)
+        assert "full: No space left on device" in done.error() and "--spool-dir" in done.hint()
+        assert not os.listdir(small)
+    finally:
+        kb.subprocess.run(["umount", small], check=True)
+    pair.replicate(code=0)
+    pair.same()
+
+
 def test_spool_folder_cannot_be_made(pair):
     pair.prepare()
     done = pair.replicate("--spool-dir=/proc/nowhere/spool", code=71)
