@@ -124,21 +124,17 @@ static int row_of_column(const PGresult *columns, const char *name)
 static bool missing_columns(const PgTable *t, const PGresult *columns, Err *err)
 {
     const Relation *rel = t->base.rel;
-    char names[400] = "";
+    Buf names ON_EXIT(buf_fini);
     unsigned count = 0;
 
+    buf_init(&names, MIB(1));
     for (unsigned i = 0; i < rel->column_count; i++)
-        if (row_of_column(columns, rel->columns[i].name) < 0) {
-            size_t len = strlen(names);
-
-            snprintf(names + len, sizeof(names) - len, "%s%s", count ? ", " : "",
-                     rel->columns[i].name);
-            count++;
-        }
+        if (row_of_column(columns, rel->columns[i].name) < 0)
+            buf_printf(&names, "%s%s", count++ ? ", " : "", rel->columns[i].name);
     if (count == 0)
         return true;
     err_fail(err, ERR_FAITHFUL, "table %s on the target has no column%s %s, which the source sends",
-             t->base.place, count > 1 ? "s" : "", names);
+             t->base.place, count > 1 ? "s" : "", buf_str(&names));
     err_code(err, "42703");
     return err_hint(err,
                     "add the column to the target's table as the source has it, then start again");

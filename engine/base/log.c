@@ -68,16 +68,16 @@ static void put_words(Buf *buf, Span text)
         buf_put_span(buf, text);
 }
 
-static void put_value(Buf *buf, const LogField *field)
+void log_put_value(Buf *buf, const LogField *field, void (*words)(Buf *buf, Span text))
 {
     char text[64];
 
     switch (field->kind) {
     case LOG_STR:
-        put_words(buf, span_str(field->value.str ? field->value.str : ""));
+        words(buf, span_str(field->value.str ? field->value.str : ""));
         break;
     case LOG_SPAN:
-        put_words(buf, field->value.span);
+        words(buf, field->value.span);
         break;
     case LOG_U64:
         buf_printf(buf, "%" PRIu64, field->value.u64);
@@ -94,7 +94,7 @@ static void put_value(Buf *buf, const LogField *field)
     case LOG_LSN:
         snprintf(text, sizeof(text), "%X/%X", (unsigned)(field->value.u64 >> 32),
                  (unsigned)field->value.u64);
-        put_words(buf, span_str(text));
+        words(buf, span_str(text));
         break;
     case LOG_END:
     default:
@@ -113,7 +113,7 @@ static void put_field(Buf *buf, const LogField *field)
         buf_puts(buf, field->name);
         buf_putc(buf, '=');
     }
-    put_value(buf, field);
+    log_put_value(buf, field, put_words);
 }
 
 static void put_text_head(Buf *buf, LogLevel level, const char *event)

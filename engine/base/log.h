@@ -9,6 +9,7 @@
 #ifndef LOG_H
 #define LOG_H
 
+#include "engine/base/buf.h"
 #include "engine/base/err.h"
 #include "engine/base/span.h"
 
@@ -46,6 +47,9 @@ void log_setup(LogLevel level, LogFormat format);
 void log_thread(const char *name);
 bool log_enabled(LogLevel level);
 void log_event(LogLevel level, const char *event, const LogField *fields);
+/* A field's value as records of events write it; `words` puts its text, quoted as the record needs.
+ */
+void log_put_value(Buf *buf, const LogField *field, void (*words)(Buf *buf, Span text));
 /* The error with its kind, code and hint. Only the supervisor and main call it. */
 void log_err(LogLevel level, const char *event, const Err *err);
 /* On a terminal a live line that the next log line replaces; elsewhere nothing. NULL clears it. */

@@ -128,41 +128,13 @@ const char *audit_head(const Audit *audit)
     return audit->head;
 }
 
+/* Never cut, unlike a line of the log. */
 static void put_field(Buf *buf, const LogField *field)
 {
-    char text[64];
-
     buf_putc(buf, ',');
     buf_put_json(buf, span_str(field->name));
     buf_putc(buf, ':');
-    switch (field->kind) {
-    case LOG_STR:
-        buf_put_json(buf, span_str(field->value.str ? field->value.str : ""));
-        break;
-    case LOG_SPAN:
-        buf_put_json(buf, field->value.span);
-        break;
-    case LOG_U64:
-        buf_printf(buf, "%" PRIu64, field->value.u64);
-        break;
-    case LOG_I64:
-        buf_printf(buf, "%" PRId64, field->value.i64);
-        break;
-    case LOG_MS:
-        buf_printf(buf, "%.3f", field->value.ms);
-        break;
-    case LOG_BOOL:
-        buf_puts(buf, field->value.u64 ? "true" : "false");
-        break;
-    case LOG_LSN:
-        snprintf(text, sizeof(text), "\"%X/%X\"", (unsigned)(field->value.u64 >> 32),
-                 (unsigned)field->value.u64);
-        buf_puts(buf, text);
-        break;
-    case LOG_END:
-    default:
-        buf_puts(buf, "null");
-    }
+    log_put_value(buf, field, buf_put_json);
 }
 
 static bool write_all(int fd, Span bytes, const char *path, Err *err)

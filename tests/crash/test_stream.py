@@ -107,13 +107,19 @@ def load_and_stream(make_pair, source, target, tmp_path, *args):
     return pair, run
 
 
+def goes_on(pair, rows=50):
+    """Until so many more rows have arrived on the target."""
+    seen = pair.target.one("select count(*) from log")
+    kb.wait_until(lambda: pair.target.one("select count(*) from log") > seen + rows, what="more rows on the target")
+
+
 @pytest.mark.parametrize("mode", ["immediate", "fast"])
 def test_target_restarts(fresh_server, source_server, make_pair, tmp_path, mode):
     target = fresh_server("target")
     pair, run = load_and_stream(make_pair, source_server, target, tmp_path)
     for _ in range(2):
         target.restart(mode)
-        time.sleep(1.5)
+        goes_on(pair)
         assert run.alive(), run.wait()
     end_loads(pair)
     pair.caught_up(60)
@@ -126,7 +132,7 @@ def test_target_crashes_with_asynchronous_commit(fresh_server, source_server, ma
     target = fresh_server("target", synchronous_commit="off", wal_writer_delay="10s", fsync="on")
     pair, run = load_and_stream(make_pair, source_server, target, tmp_path)
     for _ in range(3):
-        time.sleep(1)
+        goes_on(pair)
         target.kill9()
         target.start()
     assert run.alive(), run.wait()
