@@ -521,10 +521,13 @@ static void put_set(Buf *sql, const PgShape *shape)
     for (unsigned i = 0; i < shape->table->base.rel->column_count; i++) {
         if (!(shape->uses[i] & USE_VALUE))
             continue;
+        n++;
+        if (shape->table->columns[i].always) /* can't be set; see update_or_rekey_sql */
+            continue;
         buf_puts(sql, comma);
         put_column(sql, shape, i);
         buf_puts(sql, " = ");
-        put_param(sql, shape, ++n);
+        put_param(sql, shape, n);
         comma = ", ";
     }
 }
@@ -567,19 +570,23 @@ static void put_touch(Buf *sql, const PgShape *shape, int count, int key_first)
     put_where_key(sql, shape, key_first);
 }
 
-/* The source changed a GENERATED ALWAYS identity column, which no UPDATE may set: the row is taken
- * out and put in again with its other values. */
-static void put_rekey(Buf *sql, const PgShape *shape, const char *all_columns, int key_first)
+/* Of the key alone: an identity column beside it is looked for only to see whether it changed. */
+static void put_where_row(Buf *sql, const PgShape *shape, int key_first)
 {
-    const Relation *rel = shape->table->base.rel;
+    const char *and = " where ";
+    int n = key_first;
 
-    buf_puts(sql, "with d as (delete from ");
-    pg_put_target(sql, shape->table);
-    buf_puts(sql, " as t");
-    put_where_key(sql, shape, key_first);
-    buf_puts(sql, " returning t.*) insert into ");
-    pg_put_table(sql, rel->schema, rel->name);
-    buf_printf(sql, " (%s) overriding system value select ", all_columns);
+    for (unsigned i = 0; i < shape->table->base.rel->column_count; i++) {
+        if (!(shape->uses[i] & USE_KEY))
+            continue;
+        n++;
+        if (!shape->table->in_key[i])
+            continue;
+        buf_printf(sql, "%st.", and);
+        put_column(sql, shape, i);
+        buf_printf(sql, "%s$%d", shape->table->columns[i].equal, n);
+        and = " and ";
+    }
 }
 
 /* Columns of the whole row in a fixed order: those with USE_KEY. */
@@ -609,6 +616,8 @@ static void put_alike(Buf *sql, const PgShape *shape, int key_first, bool as_tex
     const char *and = "";
     int n = key_first;
 
+    if (shape->table->base.rel->column_count == 0)
+        buf_puts(sql, "true"); /* without columns one row is like any other */
     for (unsigned i = 0; i < shape->table->base.rel->column_count; i++) {
         bool equality = !as_text && shape->table->columns[i].has_equality;
 
@@ -636,7 +645,7 @@ static void put_match(Buf *sql, const PgShape *shape, int key_first)
         buf_puts(sql, "select x.tableoid, x.ctid from ");
         pg_put_target(sql, shape->table);
         buf_puts(sql, " as x where ");
-        if (branch) {
+        if (branch || shape->table->base.rel->column_count == 0) {
             put_alike(sql, shape, key_first, branch == 1);
         } else {
             put_row(sql, shape, key_first, false);
@@ -656,19 +665,21 @@ static void put_match(Buf *sql, const PgShape *shape, int key_first)
              " where t.ctid operator(pg_catalog.=) m.c and t.tableoid operator(pg_catalog.=) m.o");
 }
 
-static void rekey_sql(const PgShape *shape, Buf *sql, int key_first)
+static void put_moved_row(const PgShape *shape, Buf *sql)
 {
     const PgTable *t = shape->table;
-    Buf names ON_EXIT(buf_fini), picks ON_EXIT(buf_fini);
+    Buf picks ON_EXIT(buf_fini);
     int n = 0;
 
-    buf_init(&names, MIB(1));
     buf_init(&picks, MIB(1));
+    buf_puts(sql, "insert into ");
+    pg_put_table(sql, t->base.rel->schema, t->base.rel->name);
+    buf_puts(sql, " (");
     for (unsigned i = 0; i < t->base.rel->column_count; i++) {
         if (t->columns[i].generated)
             continue;
-        buf_puts(&names, names.len ? ", " : "");
-        pg_put_name(&names, t->base.rel->columns[i].name);
+        buf_puts(sql, picks.len ? ", " : "");
+        pg_put_name(sql, t->base.rel->columns[i].name);
         buf_puts(&picks, picks.len ? ", " : "");
         if (shape->uses[i] & USE_VALUE) {
             buf_printf(&picks, "$%d", ++n);
@@ -677,9 +688,44 @@ static void rekey_sql(const PgShape *shape, Buf *sql, int key_first)
             pg_put_name(&picks, t->base.rel->columns[i].name);
         }
     }
-    put_rekey(sql, shape, buf_str(&names), key_first);
+    buf_puts(sql, ") overriding system value select ");
     buf_put_span(sql, buf_span(&picks));
     buf_puts(sql, " from d");
+}
+
+/* The source changed a GENERATED ALWAYS identity column, which no UPDATE may set: the row is taken
+ * out and put in again with its other values. */
+static void rekey_sql(const PgShape *shape, Buf *sql, int key_first)
+{
+    buf_puts(sql, "with d as (delete from ");
+    pg_put_target(sql, shape->table);
+    buf_puts(sql, " as t");
+    put_where_row(sql, shape, key_first);
+    buf_puts(sql, " returning t.*) ");
+    put_moved_row(shape, sql);
+}
+
+/* Without the old row nobody knows whether such a column changed: an update when it didn't, else
+ * the same again. */
+static void update_or_rekey_sql(const PgShape *shape, Buf *sql, int key_first)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < shape->table->base.rel->column_count; i++)
+        any |= shape->uses[i] & USE_VALUE && !shape->table->columns[i].always;
+    buf_puts(sql, any ? "with u as (update " : "with u as (select 1 from ");
+    pg_put_target(sql, shape->table);
+    buf_puts(sql, " as t");
+    if (any)
+        put_set(sql, shape);
+    put_where_key(sql, shape, key_first);
+    buf_puts(sql, any ? " returning 1), d as (delete from " : "), d as (delete from ");
+    pg_put_target(sql, shape->table);
+    buf_puts(sql, " as t");
+    put_where_row(sql, shape, key_first);
+    buf_puts(sql, " and not exists (select from u) returning t.*), i as (");
+    put_moved_row(shape, sql);
+    buf_puts(sql, " returning 1) select from u union all select from i");
 }
 
 void pg_shape_sql(const PgShape *shape, Buf *sql, uint32_t *types, int *count)
@@ -706,6 +752,9 @@ void pg_shape_sql(const PgShape *shape, Buf *sql, uint32_t *types, int *count)
         break;
     case PG_REKEY:
         rekey_sql(shape, sql, key_first);
+        break;
+    case PG_UPDATE_OR_REKEY:
+        update_or_rekey_sql(shape, sql, key_first);
         break;
     }
 }

@@ -38,7 +38,8 @@ typedef enum PgVerb {
     PG_TOUCH,
     PG_MATCH_UPDATE,
     PG_MATCH_DELETE,
-    PG_REKEY
+    PG_REKEY,
+    PG_UPDATE_OR_REKEY /* of an identity column outside the key, which may have changed or not */
 } PgVerb;
 enum {                     /* of each column */
        USE_VALUE = 1,      /* written */

@@ -20,6 +20,7 @@ typedef struct Job {
     uint8_t uses[COLUMNS_MOST];
     uint8_t kinds[COLUMNS_MOST]; /* 1 << ValueKind of all rows' values; many and copy */
     const char *doing;
+    bool exact; /* this row is written by itself, in its place: whatever it takes */
 } Job;
 
 static bool is_sent_otherwise(const PgColumn *c, Value v)
@@ -82,7 +83,7 @@ static bool uses_insert(Job *job, const Value *image, Err *err)
 static bool uses_update(Job *job, const Value *key, const Value *image, bool *rekey, Err *err)
 {
     const Table *table = &job->t->base;
-    bool any = false;
+    bool any = false, beside = false;
 
     *rekey = false;
     memset(job->uses, 0, table->rel->column_count);
@@ -98,12 +99,18 @@ static bool uses_update(Job *job, const Value *key, const Value *image, bool *re
             *rekey = true;
         } else if (c->always) {
             job->uses[i] |= is_sent_otherwise(c, image[i]) ? USE_KEY | USE_KEY_SENT : USE_KEY;
+            beside = true;
+            if (job->exact)
+                use_value(job, i, image[i]);
             continue;
         }
         use_value(job, i, image[i]);
         any = true;
     }
-    job->verb = *rekey ? PG_REKEY : any ? PG_UPDATE : PG_TOUCH;
+    job->verb = *rekey                 ? PG_REKEY
+                : beside && job->exact ? PG_UPDATE_OR_REKEY
+                : any                  ? PG_UPDATE
+                                       : PG_TOUCH;
     return true;
 }
 
@@ -111,8 +118,9 @@ static bool uses_update(Job *job, const Value *key, const Value *image, bool *re
  */
 static Value key_value(const Job *job, unsigned column, const Value *key, const Value *image)
 {
-    return job->t->in_key[column] || !image || job->verb >= PG_MATCH_UPDATE ? key[column]
-                                                                            : image[column];
+    bool matched = job->verb == PG_MATCH_UPDATE || job->verb == PG_MATCH_DELETE;
+
+    return job->t->in_key[column] || !image || matched ? key[column] : image[column];
 }
 
 /* --- one row -----------------------------------------------------------------------------------
@@ -570,13 +578,16 @@ static bool survey(Job *job, Row *const *rows, size_t count)
 
 static bool can_unnest(const Job *job)
 {
+    bool any = false;
+
     for (unsigned c = 0; c < job->t->base.rel->column_count; c++) {
         bool sent = job->uses[c] & (USE_VALUE_SENT | USE_KEY_SENT);
 
         if (job->uses[c] && !(sent ? job->t->columns[c].sent_array : job->t->columns[c].array))
             return false;
+        any |= job->uses[c] != 0;
     }
-    return true;
+    return any; /* rows without values have no number in an array */
 }
 
 static bool can_copy(const Job *job, bool *binary)
@@ -666,6 +677,7 @@ static Job *job_new(PgApplier *a, Table *table, Err *err)
         abort();
     job->a = a;
     job->t = (PgTable *)table;
+    job->exact = false;
     return job;
 }
 
@@ -747,6 +759,7 @@ bool write_change(Applier *self, Table *table, const Change *change, const Txn *
 
     if (!job)
         return false;
+    job->exact = true;
     job->doing = change->kind == CHANGE_INSERT   ? "inserting into"
                  : change->kind == CHANGE_UPDATE ? "updating"
                                                  : "deleting from";

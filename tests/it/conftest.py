@@ -30,6 +30,7 @@ def pytest_configure(config):
     # Under nohup SIGHUP is ignored, and children would inherit that; a handler of ours is the default again for them.
     signal.signal(signal.SIGHUP, lambda *_: None)
     config.addinivalue_line("markers", "hooks: needs a build with named crash points")
+    config.addinivalue_line("markers", "matrix: runs between every pair of PostgreSQL versions too")
     if not os.access(kb_module.BIN, os.X_OK):
         raise pytest.UsageError(f"{kb_module.BIN} is missing: build it or set KB_BIN")
 
