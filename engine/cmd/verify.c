@@ -5,6 +5,7 @@
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
 #include "engine/check/databases.h"
+#include "engine/check/drift.h"
 #include "engine/check/verify.h"
 #include "engine/cmd/cmd.h"
 
@@ -164,7 +165,8 @@ static void print_result(const VerifyResult *r)
 typedef struct Verdict {
     size_t different;
     size_t tables;
-    Err unread; /* the first table that couldn't be read */
+    size_t definitions; /* that differ */
+    Err unread;         /* the first table that couldn't be read */
 } Verdict;
 
 static void add_verdict(Verdict *all, const VerifyResult *r)
@@ -213,12 +215,67 @@ static bool verify_one(const Conf *conf, const char *database, const Stop *stop,
     return true;
 }
 
+static void put_member(Buf *json, const char *name, const char *text)
+{
+    buf_printf(json, "\"%s\":", name);
+    if (text)
+        buf_put_json(json, span_str(text));
+    else
+        buf_puts(json, "null");
+}
+
+static void print_definitions(const char *database, const Drift *drift, Arena *arena, Buf *json)
+{
+    for (size_t i = 0; i < drift->count; i++) {
+        const DriftItem *item = &drift->items[i];
+
+        if (!json) {
+            printf("%s%s%s\n", database, *database ? ": " : "", drift_text(item, arena));
+            continue;
+        }
+        buf_puts(json, json->len ? ",{" : "{");
+        put_member(json, "database", database);
+        buf_putc(json, ',');
+        put_member(json, "kind", item->kind);
+        buf_putc(json, ',');
+        put_member(json, "name", item->name);
+        buf_putc(json, ',');
+        put_member(json, "source", item->source);
+        buf_putc(json, ',');
+        put_member(json, "target", item->target);
+        buf_putc(json, '}');
+    }
+}
+
+/* Of one database, and with the first one of the servers too. */
+static bool compare_definitions(const Conf *conf, const char *database, bool servers,
+                                const Stop *stop, Arena *arena, Buf *json, Verdict *all, Err *err)
+{
+    PgOptions options = {.stop = stop, .database = database};
+    AUTO_PG source = {0};
+    AUTO_PG target = {0};
+    Drift drift = {0};
+    Drift whole = {0};
+
+    if (!pg_open(&source, conf->source, ERR_SOURCE, &options, err) ||
+        !pg_open(&target, conf->target, ERR_TARGET, &options, err) ||
+        !drift_database(&source, &target, arena, &drift, err) ||
+        (servers && !drift_server(&source, &target, arena, &whole, err)))
+        return err_context(err, "comparing definitions");
+    print_definitions(PQdb(source.conn), &drift, arena, conf->json ? json : NULL);
+    print_definitions("", &whole, arena, conf->json ? json : NULL);
+    all->definitions += drift.count + whole.count;
+    return true;
+}
+
 static bool finish(const Verdict *all, Err *err)
 {
     if (all->different) {
         err_fail(err, ERR_DIFFERENT, "%zu of %zu tables differ", all->different, all->tables);
         return false;
     }
+    if (all->definitions)
+        return err_fail(err, ERR_DIFFERENT, "%zu definitions differ", all->definitions);
     if (err_is_set(&all->unread)) {
         *err = all->unread;
         return err_context(err, "not all tables could be read");
@@ -232,19 +289,25 @@ static bool run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *
     Arena arena;
     DatabaseList list;
     AUTO_BUF json;
+    AUTO_BUF definitions;
     bool ok;
 
     buf_init(&json, MIB(512));
+    buf_init(&definitions, MIB(512));
     (void)argv;
     if (argc > 1)
         return command_misused(&cmd_verify, err);
     arena_init(&arena, 4096);
     ok = databases_of(conf->source, conf->target, conf->database, stop, &arena, &list, err);
     for (size_t i = 0; ok && i < list.count; i++)
-        ok = verify_one(conf, list.names[i], stop, &json, &all, err);
-    if (ok && conf->json && buf_ok(&json, "the result", err))
-        printf("{\"equal\":%s,\"databases\":[%s]}\n",
-               all.different || err_is_set(&all.unread) ? "false" : "true", buf_str(&json));
+        ok = verify_one(conf, list.names[i], stop, &json, &all, err) &&
+             (!conf->verify_definitions || compare_definitions(conf, list.names[i], i == 0, stop,
+                                                               &arena, &definitions, &all, err));
+    if (ok && conf->json && buf_ok(&json, "the result", err) &&
+        buf_ok(&definitions, "the result", err))
+        printf("{\"equal\":%s,\"databases\":[%s],\"definitions\":[%s]}\n",
+               all.different || all.definitions || err_is_set(&all.unread) ? "false" : "true",
+               buf_str(&json), buf_str(&definitions));
     arena_fini(&arena);
     return ok && !err_is_set(err) && finish(&all, err);
 }

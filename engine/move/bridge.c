@@ -159,6 +159,13 @@ static bool explain_difference(const VerifyResult *result, Err *err)
                                 len ? ", " : "", t->schema, t->name,
                                 verify_verdict_name(t->verdict), t->missing, t->extra, t->changed);
     }
+    for (size_t i = 0; i < result->drift.count && len < 400; i++) {
+        const TableDrift *d = &result->drift.items[i];
+
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s %s.%s%s%s", len ? ", " : "",
+                                table_drift_name(d->kind), d->schema, d->table,
+                                d->column ? "." : "", d->column ? d->column : "");
+    }
     err_fail(
         err, ERR_DIFFERENT,
         "database %s is not the same on both sides: %zu tables differ, %zu could not be read: %s",

@@ -5,6 +5,7 @@
 #include "engine/check/sequences.h"
 #include "engine/model/position.h"
 #include "engine/move/bridge.h"
+#include "engine/move/definitions.h"
 #include "engine/move/fence.h"
 #include "engine/move/quiet.h"
 #include "engine/move/refused.h"
@@ -205,7 +206,8 @@ static bool ready(Cutover *cut, Err *err)
     wait.deadline_ms = mono_ms() + READY_MS + move->conf->cutover_timeout;
     if (!follow_wait_lag(move->follow, most_us ? most_us : 1000, &wait, err) ||
         !switch_check(move->mover, &move->ends, &about, err) || !open_fence(cut, err) ||
-        !fence_check(cut->fence, &tables, err) || !open_targets(cut, err))
+        !fence_check(cut->fence, &tables, err) || !open_targets(cut, err) ||
+        !definitions_check(move, err))
         return false;
     sequences_us = mono_us();
     if (!look_at_sequences(cut, &sequences, err))

@@ -23,6 +23,7 @@ const Phase stream_phases[] = {
     {"stream", "changes since the snapshot", phase_stream, true},
     {"catch-up", "new side close behind the old", phase_catch_up, false},
     {"verify", "every row compared", phase_verify, false},
+    {"definitions", "definitions, rights and roles compared", phase_definitions, false},
     {"sequences", "sequences compared", phase_sequences, false},
 };
 const size_t stream_phase_count = ARRAY_LEN(stream_phases);

@@ -34,6 +34,6 @@ PhaseFn phase_snapshot, phase_copy, phase_restore, phase_settings;
 /* seat.c */
 PhaseFn phase_position, phase_quiet;
 /* bridge.c */
-PhaseFn phase_stream, phase_catch_up, phase_verify, phase_sequences;
+PhaseFn phase_stream, phase_catch_up, phase_verify, phase_definitions, phase_sequences;
 
 #endif

@@ -343,8 +343,10 @@ bool receipt_text(Span json, Buf *out, Err *err)
     {
         put_database(out, name, db);
         put_list(out, "  findings:", json_object_get(db, "findings"));
+        put_list(out, "  definitions that differ:", json_object_get(db, "definitions"));
     }
     put_list(out, "findings of the whole", json_object_get(receipt, "findings"));
+    put_list(out, "definitions of the server that differ", json_object_get(receipt, "definitions"));
     put_list(out, "settings that differ", json_object_get(receipt, "settings"));
     put_times(out, receipt);
     buf_printf(out, "audit log up to %.16s…\n", str_of(receipt, "audit_head"));

@@ -2,6 +2,7 @@
 #include "aws/kms.h"
 #include "aws/sts.h"
 #include "engine/base/crash.h"
+#include "engine/move/definitions.h"
 #include "engine/move/origin.h"
 #include "engine/move/phases.h"
 #include "engine/move/preflight.h"
@@ -228,6 +229,7 @@ bool phase_marker(Move *move, Err *err)
         AUTO_PG pg = {0};
 
         if (!move_source(move, &move->dbs[i], &pg, err) ||
+            !definitions_mark(move, &move->dbs[i], &pg, err) ||
             !origin_mark(&pg, move->publication, marker, err))
             return err_context(err, "database %s", move->dbs[i].name);
     }

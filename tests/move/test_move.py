@@ -296,3 +296,26 @@ def test_a_snapshot_under_load_is_exact(scene, run):
     done = scene.run("--cutover")
     assert done.code == 0, done
     scene.proved(0.2)
+
+
+def test_trap_077_what_rows_do_not_show_is_found_before_the_cut_over(scene):
+    """Roles, rights, large objects and definitions that changed since the snapshot: named, and the cut-over refuses them."""
+    scene.create(scale=0)
+    scene.sql("select lo_create(7)")
+    done = scene.run(command="provision")
+    assert done.code == 0, done
+    scene.sql("create unlogged table scrap (a int)")
+    done = scene.run("--cutover")
+    assert done.code == 1 and "missing table public.scrap" in done.error(), done
+    scene.sql("drop table scrap; create role latecomer login; grant select on account to latecomer; select lo_put(7, 0, 'later')")
+    done = scene.run("--cutover")
+    assert done.code == 1 and "things that rows don't show" in done.error() and "--accept-drift" in done.hint(), done
+    for what in ("role latecomer: only on the source", "large objects written since the copy", "rights on relation public.account"):
+        assert what in done.err, what
+    assert scene.accepts_writes(scene.name) and not scene.accepts_writes(scene.target)
+    done = scene.run("--cutover", "--accept-drift")
+    assert done.code == 0, done
+    receipt = scene.receipt()
+    assert any("latecomer" in d for d in receipt["definitions"]), receipt
+    assert any("large objects" in d for d in receipt["databases"]["shop"]["definitions"]), receipt
+    assert "definitions that differ" in done.out
