@@ -6,7 +6,7 @@ packages="build-essential pkg-config git ca-certificates
     libpq-dev libmariadb-dev libcurl4-openssl-dev libssl-dev libzstd-dev libsqlite3-dev libexpat1-dev libjansson-dev
     uthash-dev libxxhash-dev libdeflate-dev libsmartcols-dev uuid-dev libmicrohttpd-dev
     libcmocka-dev clang libclang-rt-14-dev llvm clang-format clang-tidy valgrind shellcheck scdoc
-    postgresql postgresql-contrib openssl libnss-wrapper
+    postgresql postgresql-contrib postgresql-15-cron openssl libnss-wrapper
     python3 python3-botocore python3-boto3 python3-psycopg2 python3-dnspython python3-pytest python3-pytest-timeout"
 
 if ! command -v dpkg-query >/dev/null; then

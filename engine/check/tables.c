@@ -10,7 +10,9 @@ static const char tables_sql[] =
     "select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,"
     " greatest(c.reltuples, 0)::int8,"
     " coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int8,"
-    " coalesce(a.amname = 'heap', c.relkind = 'r')"
+    " coalesce(a.amname = 'heap', c.relkind = 'r'),"
+    " exists (select from pg_depend d join pg_extension e on e.oid = d.refobjid where d.classid = 'pg_class'::regclass"
+    "  and d.objid = c.oid and d.deptype = 'e' and e.extname = 'pg_cron')"
     " from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_am a on a.oid = c.relam"
     " where c.relkind in ('r', 'f', 'm') and" OTHERS_SCHEMAS
     " order by n.nspname collate \"C\", c.relname collate \"C\"";
@@ -93,6 +95,8 @@ static Table *read_tables(Pg *pg, Arena *arena, TableList *out, Err *err)
             add_left_out(out, left_out, schema, name, "foreign table");
         else if (kind == 'm')
             add_left_out(out, left_out, schema, name, "materialized view");
+        else if (cell_bool(res, i, 8))
+            add_left_out(out, left_out, schema, name, "pg_cron's: its jobs stand still on a copy");
         else if (persistence == 't')
             add_left_out(out, left_out, schema, name, "temporary table");
         else

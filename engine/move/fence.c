@@ -48,7 +48,8 @@ static bool all_are_published(Holder *holder, Err *err)
         pg_rows(&holder->side, err,
                 "select quote_ident(n.nspname) || '.' || quote_ident(c.relname)" CARRIED
                 " and not exists (select from pg_publication_tables p where p.pubname = $1 and"
-                " p.schemaname = n.nspname and p.tablename = c.relname) order by 1",
+                " p.schemaname = n.nspname and p.tablename = c.relname) and not" ORIGIN_NOT_OURS
+                " order by 1",
                 holder->db.publication);
 
     if (!res)
@@ -77,7 +78,11 @@ static bool read_tables(Fence *fence, Holder *holder, Err *err)
 {
     AUTO_RESULT res = pg_rows(
         &holder->side, err,
-        "select schemaname, tablename from pg_publication_tables where pubname = $1 order by 1, 2",
+        /* Where all tables are published, somebody else's are too; what they get until the database
+         * is closed is counted by the proof. */
+        "select p.schemaname, p.tablename from pg_publication_tables p join pg_class c on c.oid ="
+        " format('%I.%I', p.schemaname, p.tablename)::regclass where p.pubname = $1 and not" ORIGIN_NOT_OURS
+        " order by 1, 2",
         holder->db.publication);
     const char *catalogue;
 

@@ -26,7 +26,8 @@ static bool publish_list(Pg *pg, const char *publication, Err *err)
         pg, err,
         "select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
         " where c.relkind = 'r' and c.relpersistence = 'p' and c.oid >= 16384"
-        " and n.nspname not in ('pg_catalog', 'information_schema') order by 1, 2");
+        " and n.nspname not in ('pg_catalog', 'information_schema') and not " ORIGIN_NOT_OURS
+        " order by 1, 2");
     AUTO_BUF sql;
 
     buf_init(&sql, MIB(64));

@@ -46,6 +46,12 @@ MUST_USE bool origin_mark(Pg *pg, const char *publication, const char *marker, E
 MUST_USE bool origin_marker(Pg *pg, const char *publication, Arena *arena, const char **found,
                             Err *err);
 
+/* SQL, of pg_class c: an extension's table that belongs to somebody else, as RDS's own do. It can
+ * neither be listed in a publication nor locked, and is in the copy as it was. */
+#define ORIGIN_NOT_OURS                                                                          \
+    " (not pg_has_role(c.relowner, 'USAGE') and exists (select from pg_depend d where d.classid" \
+    " = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')) "
+
 /* Both succeed when there is nothing to drop. A slot in use is waited for up to wait_ms. */
 MUST_USE bool origin_drop_slot(Pg *pg, const char *slot, uint64_t wait_ms, Err *err);
 MUST_USE bool origin_drop_publication(Pg *pg, const char *publication, Err *err);

@@ -1,6 +1,7 @@
 #include "engine/move/preflight.h"
 
 #include "engine/base/log.h"
+#include "engine/move/origin.h"
 
 #define NAMES_MOST 8
 
@@ -70,11 +71,12 @@ static const Check database_checks[] = {
      "enabled subscriptions: the restored copy would start to pull from the same publisher before anybody can stop it",
      "ALTER SUBSCRIPTION … DISABLE until the copy is restored"},
     {"not readable", FINDING_REFUSE,
-     "select " TABLE_NAME USER_TABLES " and not has_table_privilege(c.oid, 'SELECT') order by 1",
+     "select " TABLE_NAME USER_TABLES
+     " and not has_table_privilege(c.oid, 'SELECT') and not" ORIGIN_NOT_OURS " order by 1",
      "tables that the user may not read, so they can't be compared",
      "GRANT pg_read_all_data TO the user"},
     {"not lockable", FINDING_REFUSE,
-     "select " TABLE_NAME USER_TABLES
+     "select " TABLE_NAME USER_TABLES " and not" ORIGIN_NOT_OURS
      " and c.relpersistence = 'p' and not has_table_privilege(c.oid, 'UPDATE, DELETE,"
      " TRUNCATE') order by 1",
      "tables that the user may not lock, so they can't be fenced",
@@ -105,6 +107,10 @@ static const Check database_checks[] = {
      " || ' ' || quote_ident(t.tgname) from pg_trigger t join pg_class c on c.oid = t.tgrelid join"
      " pg_namespace n on n.oid = c.relnamespace where t.tgenabled in ('A', 'R') and not t.tgisinternal order by 1",
      "triggers that fire for a replica role too: disabled on the new side until it is opened", ""},
+    {"event trigger", FINDING_NOTE,
+     "select quote_ident(evtname) from pg_event_trigger where evtenabled in ('A', 'R') order by 1",
+     "event triggers that fire for a replica role too: they fire for DDL that the stream applies",
+     ""},
     {"prepared", FINDING_WARN,
      "select quote_literal(gid) || ' of ' || owner from pg_prepared_xacts where database = current_database() order by 1",
      "prepared transactions keep their locks: the slot and the fence wait for them",
@@ -202,12 +208,30 @@ bool preflight_server(Pg *pg, const PreflightNeeds *needs, Findings *findings, E
     return true;
 }
 
+static bool check_jobs(Pg *pg, const char *database, Findings *findings, Err *err)
+{
+    static const Check jobs = {
+        "cron job", FINDING_NOTE,
+        "select 'job ' || jobid || ' (' || schedule || ')' from cron.job where active order by jobid",
+        "scheduled jobs go on running here and stand still on the new side until it is opened", ""};
+    AUTO_RESULT there = pg_rows(pg, err, "select 1 where to_regclass('cron.job') is not null");
+
+    if (!there || PQntuples(there) == 0)
+        return there != NULL;
+    /* Its policy shows everybody their own jobs, and RDS's master all. */
+    return pg_exec(pg, "set row_security = on", err) &&
+           run_check(pg, &jobs, database, NULL, findings, err) &&
+           pg_exec(pg, "set row_security = off", err);
+}
+
 bool preflight_database(Pg *pg, const PreflightNeeds *needs, Findings *findings, Err *err)
 {
+    const char *database = PQdb(pg->conn);
+
     for (size_t i = 0; i < ARRAY_LEN(database_checks); i++)
-        if (!run_check(pg, &database_checks[i], PQdb(pg->conn), needs->publication, findings, err))
-            return err_context(err, "database %s", PQdb(pg->conn));
-    return true;
+        if (!run_check(pg, &database_checks[i], database, needs->publication, findings, err))
+            return err_context(err, "database %s", database);
+    return check_jobs(pg, database, findings, err);
 }
 
 bool preflight_databases(Pg *pg, const char *only, Arena *arena, const char ***names, size_t *count,

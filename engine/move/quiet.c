@@ -90,29 +90,47 @@ static bool still_trigger(Pg *pg, const PGresult *res, int at, void *self, Err *
     return pg_exec(pg, buf_str(&sql), err);
 }
 
-/* pg_cron reads its table itself, whatever our session's role; its own trigger tells it of the
- * change. */
+/* pg_cron reads its table itself, whatever our session's role. Where it is the owner's alone, its
+ * function is the way in; older versions have none. */
+static void put_job_switch(char out[128], const char *job, bool by_function, const char *to)
+{
+    if (by_function)
+        snprintf(out, 128, "select cron.alter_job(%s, active := %s)", job, to);
+    else
+        snprintf(out, 128, "update cron.job set active = %s where jobid = %s", to, job);
+}
+
+static bool still_job(Pg *pg, const PGresult *res, int at, void *self, Err *err)
+{
+    const QuietNote *note = self;
+    bool by_function = PQgetvalue(res, at, 1)[0] == 't';
+    char undo[128], sql[128];
+
+    put_job_switch(undo, PQgetvalue(res, at, 0), by_function, "true");
+    put_job_switch(sql, PQgetvalue(res, at, 0), by_function, "false");
+    if (!note->keep(note->self, undo, err))
+        return false;
+    if (pg_exec(pg, sql, err))
+        return true;
+    err_context(err, "stilling the copied cron job %s", PQgetvalue(res, at, 0));
+    return err_hint(err,
+                    "grant the user what it takes to alter cron jobs (on RDS rds_superuser has "
+                    "it), or take the jobs out before the copy is made");
+}
+
 static bool still_jobs(Pg *pg, const QuietNote *note, unsigned *count, Err *err)
 {
+    static const char jobs[] =
+        "select jobid, exists (select from pg_proc where proname = 'alter_job' and pronamespace ="
+        " 'cron'::regnamespace) from cron.job where active order by 1";
     AUTO_RESULT there = pg_rows(pg, err, "select to_regclass('cron.job') is not null");
-    AUTO_RESULT res = NULL;
-    AUTO_BUF undo;
 
-    buf_init(&undo, MIB(1));
     if (!there || PQgetvalue(there, 0, 0)[0] != 't')
         return there != NULL;
-    res = pg_rows(pg, err, "select jobid from cron.job where active order by 1");
-    if (!res)
-        return false;
-    if (PQntuples(res) == 0)
-        return true;
-    buf_puts(&undo, "update cron.job set active = true where jobid in (");
-    for (int i = 0; i < PQntuples(res); i++)
-        buf_printf(&undo, "%s%s", i ? ", " : "", PQgetvalue(res, i, 0));
-    buf_putc(&undo, ')');
-    *count = (unsigned)PQntuples(res);
-    return note->keep(note->self, buf_str(&undo), err) &&
-           pg_exec(pg, "update cron.job set active = false where active", err);
+    /* Its policy shows everybody their own jobs, and RDS's master all. */
+    return pg_exec(pg, "set row_security = on", err) &&
+           each(pg, jobs, still_job, (void *)(uintptr_t)note, count, err) &&
+           pg_exec(pg, "set row_security = off", err);
 }
 
 static bool drop_publication(Pg *pg, const char *publication, Err *err)

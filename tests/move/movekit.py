@@ -111,6 +111,10 @@ class Scene:
         finally:
             con.close()
 
+    def admin_sql(self, text, dbname="shop", name=None):
+        """As the lab's own superuser, for what a real instance's master may and a plain server's doesn't."""
+        self.lab.rds.instances[name or self.name].db.server.sql(text, dbname=dbname)
+
     # the name that the application uses
 
     def point_record(self):

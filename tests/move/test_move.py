@@ -319,3 +319,27 @@ def test_trap_077_what_rows_do_not_show_is_found_before_the_cut_over(scene):
     assert any("latecomer" in d for d in receipt["definitions"]), receipt
     assert any("large objects" in d for d in receipt["databases"]["shop"]["definitions"]), receipt
     assert "definitions that differ" in done.out
+
+
+def test_trap_026_cron_jobs_stand_still_on_the_copy(scene):
+    """A real pg_cron: its jobs run on one side at a time, its tables don't disturb the comparison, and it all comes back."""
+    group = scene.name + "-pg"
+    scene.create(scale=0)
+    scene.rds.modify_db_parameter_group(DBParameterGroupName=group, Parameters=[
+        {"ParameterName": "shared_preload_libraries", "ParameterValue": "pg_cron", "ApplyMethod": "pending-reboot"}])
+    scene.rds.reboot_db_instance(DBInstanceIdentifier=scene.name)
+    scene.available(scene.name)
+    scene.admin_sql("create extension pg_cron; grant usage on schema cron to boss; grant all on all tables in schema cron to boss;"
+                    "grant execute on all functions in schema cron to boss", dbname="postgres")
+    job = scene.sql("select cron.schedule_in_database('count', '* * * * *', 'insert into runs default values', 'shop')",
+                    dbname="postgres")[0][0]
+    scene.sql("create table runs (at timestamptz default now(), id serial primary key)")
+    done = scene.run(command="provision")
+    assert done.code == 0, done
+    assert "scheduled jobs" in done.err
+    active = "select active from cron.job where jobid = %s"
+    assert scene.sql(active, [job], "postgres") == [(True,)]
+    assert scene.sql(active, [job], "postgres", scene.target) == [(False,)]
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    assert scene.sql(active, [job], "postgres", scene.target) == [(True,)]
