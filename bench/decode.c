@@ -78,9 +78,18 @@ static bool on_stream_abort(void *self, uint32_t xid, uint32_t subxid, Err *err)
     return true;
 }
 
-static const SinkOps count_ops = {on_begin,         on_commit,      on_change,       on_relation,
-                                  on_message,       on_origin,      on_stream_start, on_stream_stop,
-                                  on_stream_commit, on_stream_abort};
+static const SinkOps count_ops = {
+    .begin = on_begin,
+    .commit = on_commit,
+    .change = on_change,
+    .relation = on_relation,
+    .message = on_message,
+    .origin = on_origin,
+    .stream_start = on_stream_start,
+    .stream_stop = on_stream_stop,
+    .stream_commit = on_stream_commit,
+    .stream_abort = on_stream_abort,
+};
 
 /* Generated streams */
 

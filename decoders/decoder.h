@@ -11,7 +11,19 @@
 #include "engine/model/change.h"
 #include "engine/model/position.h"
 
-/* Where decoded events go. Every callback is required; false stops the decoding with err filled. */
+/* A prepared transaction, or what became of it. */
+typedef struct Prepared {
+    uint32_t xid;
+    Span gid;
+    /* Start and end of the PREPARE record, or of the COMMIT PREPARED record. Of a rollback: ends of
+     * the PREPARE and of the ROLLBACK PREPARED record. */
+    Position at;
+    Position end;
+    int64_t time_us; /* of prepare, commit or rollback; source's clock, microseconds since 1970 */
+} Prepared;
+
+/* Where decoded events go. Every callback is required, but those of prepared transactions only
+ * where the protocol has them; false stops the decoding with err filled. */
 typedef struct SinkOps {
     bool (*begin)(void *self, uint32_t xid, Position commit, int64_t commit_time_us, Err *err);
     bool (*commit)(void *self, Position commit, Position end, int64_t commit_time_us, Err *err);
@@ -29,6 +41,14 @@ typedef struct SinkOps {
     /* xid == subxid: the whole transaction; else only what carries subxid. May name a
      * transaction that was never streamed (trap 172): not an error. */
     bool (*stream_abort)(void *self, uint32_t xid, uint32_t subxid, Err *err);
+    /* As begin and commit, of a transaction that isn't committed yet. Its id and gid come again
+     * with what becomes of it. */
+    bool (*begin_prepare)(void *self, const Prepared *prepared, Err *err);
+    bool (*prepare)(void *self, const Prepared *prepared, Err *err);
+    bool (*stream_prepare)(void *self, const Prepared *prepared, Err *err);
+    /* These may name a transaction whose prepare was before the start of the stream. */
+    bool (*commit_prepared)(void *self, const Prepared *prepared, Err *err);
+    bool (*rollback_prepared)(void *self, const Prepared *prepared, Err *err);
 } SinkOps;
 
 typedef struct Sink {

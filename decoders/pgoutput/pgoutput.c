@@ -1,27 +1,37 @@
+/* clang-format off */
 /* PostgreSQL documentation, "Logical Replication Message Formats"
  * (protocol-logicalrep-message-formats). All integers are big-endian; [xid] is there inside a
- * stream block only (protocol 2); str ends with a NUL.
+ * stream block only (protocol 2 and above); str ends with a NUL.
  *
- *   B  Begin          u64 final LSN, i64 commit time, u32 xid
- *   C  Commit         u8 flags = 0, u64 commit LSN, u64 end LSN, i64 commit time
- *   O  Origin         u64 LSN at the origin, str name                          right behind Begin
- * or Stream Start R  Relation       [xid] u32 oid, str schema ("" is pg_catalog), str name, u8
- * identity, u16 columns, each: u8 flags (1: in the identity), str name, u32 type oid, i32 type
- * modifier Y  Type           [xid] u32 oid, str schema, str name I  Insert         [xid] u32
- * relation, 'N' row U  Update         [xid] u32 relation, none or 'K' row or 'O' row, 'N' row D
- * Delete         [xid] u32 relation, 'K' row or 'O' row T  Truncate       [xid] u32 relations, u8
- * options (1: cascade, 2: restart identity), each: u32 relation M  Message        [xid] u8 flags
- * (1: transactional), u64 LSN, str prefix, u32 len, bytes S  Stream Start   u32 xid, u8 first (1:
- * of this transaction) E  Stream Stop c  Stream Commit  u32 xid, u8 flags = 0, u64 commit LSN, u64
- * end LSN, i64 commit time A  Stream Abort   u32 xid, u32 subxid
+ *   B  Begin              u64 final LSN, i64 commit time, u32 xid
+ *   C  Commit             u8 flags = 0, u64 commit LSN, u64 end LSN, i64 commit time
+ *   O  Origin             u64 LSN at the origin, str name; right behind Begin, Begin Prepare, Stream Start
+ *   R  Relation           [xid] u32 oid, str schema ("" is pg_catalog), str name, u8 identity, u16 columns,
+ *                         each: u8 flags (1: in the identity), str name, u32 type oid, i32 type modifier
+ *   Y  Type               [xid] u32 oid, str schema, str name
+ *   I  Insert             [xid] u32 relation, 'N' row
+ *   U  Update             [xid] u32 relation, none or 'K' row or 'O' row, 'N' row
+ *   D  Delete             [xid] u32 relation, 'K' row or 'O' row
+ *   T  Truncate           [xid] u32 relations, u8 options (1: cascade, 2: restart identity), each: u32 relation
+ *   M  Message            [xid] u8 flags (1: transactional), u64 LSN, str prefix, u32 len, bytes
+ *   S  Stream Start       u32 xid, u8 first (1: of this transaction)
+ *   E  Stream Stop
+ *   c  Stream Commit      u32 xid, u8 flags = 0, u64 commit LSN, u64 end LSN, i64 commit time
+ *   A  Stream Abort       u32 xid, u32 subxid; with protocol 4 and streaming 'parallel' also u64 abort LSN, i64 time
+ *   b  Begin Prepare      u64 prepare LSN, u64 end LSN, i64 prepare time, u32 xid, str gid
+ *   P  Prepare            u8 flags = 0, u64 prepare LSN, u64 end LSN, i64 prepare time, u32 xid, str gid
+ *   p  Stream Prepare     as Prepare
+ *   K  Commit Prepared    u8 flags = 0, u64 commit LSN, u64 end LSN, i64 commit time, u32 xid, str gid
+ *   r  Rollback Prepared  u8 flags = 0, u64 end LSN of the prepare, u64 end LSN of the rollback, i64 prepare time,
+ *                         i64 rollback time, u32 xid, str gid
  *
- *   row               u16 columns, each: 'n' null | 'u' unchanged TOAST | 't' text or 'b' binary,
- * u32 len, bytes
+ *   row                   u16 columns, each: 'n' null | 'u' unchanged TOAST | 't' text or 'b' binary, u32 len, bytes
  *
  * Times are microseconds since 2000-01-01 and handed out since 1970. In a 'K' row the columns
  * outside the identity are sent as 'n', which means unknown there and not NULL: they become
  * VALUE_ABSENT.
  */
+/* clang-format on */
 #include "decoders/pgoutput/pgoutput.h"
 
 #include <stdatomic.h>
@@ -34,7 +44,8 @@
 
 #define EPOCH_2000_US INT64_C(946684800000000)
 
-typedef enum Place { OUTSIDE = 1, IN_TXN = 2, IN_STREAM = 4 } Place;
+typedef enum Place { OUTSIDE = 1, IN_TXN = 2, IN_STREAM = 4, IN_PREPARE = 8 } Place;
+#define IN_ANY (IN_TXN | IN_STREAM | IN_PREPARE)
 
 /* The newest description of one table. */
 typedef struct Known {
@@ -48,7 +59,7 @@ typedef struct PgOutput {
     unsigned protocol;
     Place place;
     bool changed;         /* the transaction or block has gone beyond its Origin */
-    Position commit;      /* what Begin announced */
+    Position commit;      /* what Begin or Begin Prepare announced */
     Arena arena;          /* relations, as long as the decoder */
     Known *known;         /* by id */
     const Relation *last; /* most changes are of the table of the one before */
@@ -597,8 +608,103 @@ static bool on_stream_abort(PgOutput *self, Step *step)
     uint32_t xid = reader_u32be(&step->r, "transaction id");
     uint32_t subxid = reader_u32be(&step->r, "subtransaction id");
 
-    (void)self;
+    if (self->protocol >= 4) {
+        (void)read_lsn(&step->r, "abort LSN"); /* nothing depends on when it was aborted */
+        (void)read_time(&step->r);
+    }
     return finish(step) && step->sink->ops->stream_abort(step->sink->self, xid, subxid, step->err);
+}
+
+/* Prepared transactions */
+
+static void read_prepared(Reader *r, const char *lsn_field, Prepared *prepared)
+{
+    prepared->at = read_lsn(r, lsn_field);
+    prepared->end = read_lsn(r, "end LSN");
+    if (position_compare(prepared->end, prepared->at) <= 0)
+        reader_break(r, "end LSN", "is not behind the other LSN");
+    prepared->time_us = read_time(r);
+}
+
+static void read_name(Reader *r, Prepared *prepared)
+{
+    prepared->xid = reader_u32be(r, "transaction id");
+    prepared->gid = reader_str(r, "gid");
+    if (!r->broken && (prepared->xid == 0 || prepared->gid.len == 0))
+        reader_break(r, prepared->xid ? "gid" : "transaction id",
+                     prepared->xid ? "is empty" : "is 0");
+}
+
+static void read_no_flags(Reader *r)
+{
+    if (reader_u8(r, "flags") != 0)
+        reader_break(r, "flags", "has bits that nobody knows");
+}
+
+static bool on_begin_prepare(PgOutput *self, Step *step)
+{
+    Prepared prepared;
+
+    read_prepared(&step->r, "prepare LSN", &prepared);
+    read_name(&step->r, &prepared);
+    if (!finish(step))
+        return false;
+    self->place = IN_PREPARE;
+    self->commit = prepared.at;
+    self->changed = false;
+    return step->sink->ops->begin_prepare(step->sink->self, &prepared, step->err);
+}
+
+static bool on_prepare(PgOutput *self, Step *step)
+{
+    Prepared prepared;
+
+    read_no_flags(&step->r);
+    read_prepared(&step->r, "prepare LSN", &prepared);
+    read_name(&step->r, &prepared);
+    if (!finish(step))
+        return false;
+    if (position_compare(prepared.at, self->commit) != 0)
+        return err_fail(step->err, ERR_PROTOCOL,
+                        "%s: the prepare LSN is %X/%X, its BEGIN PREPARE said %X/%X", step->name,
+                        LSN_ARGS(prepared.at.at), LSN_ARGS(self->commit.at));
+    self->place = OUTSIDE;
+    return step->sink->ops->prepare(step->sink->self, &prepared, step->err);
+}
+
+static bool on_stream_prepare(PgOutput *self, Step *step)
+{
+    Prepared prepared;
+
+    (void)self;
+    read_no_flags(&step->r);
+    read_prepared(&step->r, "prepare LSN", &prepared);
+    read_name(&step->r, &prepared);
+    return finish(step) && step->sink->ops->stream_prepare(step->sink->self, &prepared, step->err);
+}
+
+static bool on_commit_prepared(PgOutput *self, Step *step)
+{
+    Prepared prepared;
+
+    (void)self;
+    read_no_flags(&step->r);
+    read_prepared(&step->r, "commit LSN", &prepared);
+    read_name(&step->r, &prepared);
+    return finish(step) && step->sink->ops->commit_prepared(step->sink->self, &prepared, step->err);
+}
+
+static bool on_rollback_prepared(PgOutput *self, Step *step)
+{
+    Prepared prepared;
+
+    (void)self;
+    read_no_flags(&step->r);
+    read_prepared(&step->r, "prepare end LSN", &prepared);
+    prepared.time_us = read_time(&step->r); /* the one before was the prepare's */
+    read_name(&step->r, &prepared);
+    return finish(step) &&
+           step->sink->ops->rollback_prepared(step->sink->self, &prepared, step->err);
 }
 
 /* Dispatch */
@@ -613,23 +719,23 @@ static const struct {
 } messages[256] = {
     ['B'] = {"BEGIN", on_begin, OUTSIDE, 1, false},
     ['C'] = {"COMMIT", on_commit, IN_TXN, 1, false},
-    ['O'] = {"ORIGIN", on_origin, IN_TXN | IN_STREAM, 1, false},
-    ['R'] = {"RELATION", on_relation, IN_TXN | IN_STREAM, 1, true},
-    ['Y'] = {"TYPE", on_type, IN_TXN | IN_STREAM, 1, true},
-    ['I'] = {"INSERT", on_insert, IN_TXN | IN_STREAM, 1, true},
-    ['U'] = {"UPDATE", on_update, IN_TXN | IN_STREAM, 1, true},
-    ['D'] = {"DELETE", on_delete, IN_TXN | IN_STREAM, 1, true},
-    ['T'] = {"TRUNCATE", on_truncate, IN_TXN | IN_STREAM, 1, true},
-    ['M'] = {"MESSAGE", on_message, OUTSIDE | IN_TXN | IN_STREAM, 1, true},
+    ['O'] = {"ORIGIN", on_origin, IN_ANY, 1, false},
+    ['R'] = {"RELATION", on_relation, IN_ANY, 1, true},
+    ['Y'] = {"TYPE", on_type, IN_ANY, 1, true},
+    ['I'] = {"INSERT", on_insert, IN_ANY, 1, true},
+    ['U'] = {"UPDATE", on_update, IN_ANY, 1, true},
+    ['D'] = {"DELETE", on_delete, IN_ANY, 1, true},
+    ['T'] = {"TRUNCATE", on_truncate, IN_ANY, 1, true},
+    ['M'] = {"MESSAGE", on_message, OUTSIDE | IN_ANY, 1, true},
     ['S'] = {"STREAM START", on_stream_start, OUTSIDE, 2, false},
     ['E'] = {"STREAM STOP", on_stream_stop, IN_STREAM, 2, false},
     ['c'] = {"STREAM COMMIT", on_stream_commit, OUTSIDE, 2, false},
     ['A'] = {"STREAM ABORT", on_stream_abort, OUTSIDE, 1, false},
-    ['b'] = {"BEGIN PREPARE", NULL, OUTSIDE, 3, false},
-    ['P'] = {"PREPARE", NULL, IN_TXN, 3, false},
-    ['K'] = {"COMMIT PREPARED", NULL, OUTSIDE, 3, false},
-    ['r'] = {"ROLLBACK PREPARED", NULL, OUTSIDE, 3, false},
-    ['p'] = {"STREAM PREPARE", NULL, OUTSIDE, 3, false},
+    ['b'] = {"BEGIN PREPARE", on_begin_prepare, OUTSIDE, 3, false},
+    ['P'] = {"PREPARE", on_prepare, IN_PREPARE, 3, false},
+    ['K'] = {"COMMIT PREPARED", on_commit_prepared, OUTSIDE, 3, false},
+    ['r'] = {"ROLLBACK PREPARED", on_rollback_prepared, OUTSIDE, 3, false},
+    ['p'] = {"STREAM PREPARE", on_stream_prepare, OUTSIDE, 3, false},
 };
 
 static bool type_is_known(const PgOutput *self, uint8_t type, Err *err)
@@ -650,7 +756,8 @@ static bool is_in_place(const PgOutput *self, uint8_t type, Err *err)
 {
     static const char *const names[] = {[OUTSIDE] = "outside a transaction",
                                         [IN_TXN] = "inside a transaction",
-                                        [IN_STREAM] = "inside a stream block"};
+                                        [IN_STREAM] = "inside a stream block",
+                                        [IN_PREPARE] = "inside a transaction to be prepared"};
 
     return LIKELY(messages[type].places & self->place) ||
            err_fail(err, ERR_PROTOCOL, "%s: can't come %s", messages[type].name,
@@ -753,7 +860,7 @@ Decoder *pgoutput_new(unsigned protocol_version)
     static const DecoderOps ops = {"pgoutput", pgoutput_decode, pgoutput_free};
     PgOutput *self = calloc(1, sizeof(*self));
 
-    assert(protocol_version == 1 || protocol_version == 2);
+    assert(protocol_version >= 1 && protocol_version <= 4);
     if (!self)
         abort();
     self->base.ops = &ops;

@@ -1,4 +1,4 @@
-/* pgoutput.h - PostgreSQL's logical replication messages, protocol versions 1 and 2.
+/* pgoutput.h - PostgreSQL's logical replication messages, protocol versions 1 to 4.
  *
  * Source of every layout: PostgreSQL documentation, "Logical Replication Message Formats"
  * (protocol-logicalrep-message-formats).
@@ -8,8 +8,9 @@
 
 #include "decoders/decoder.h"
 
-/* 1 or 2. A repeated Relation message that says nothing new keeps the Relation and its serial and
- * isn't handed out; any other is a new Relation. */
+/* 1 to 4; 4 with streaming 'parallel', or without streaming. A repeated Relation message that says
+ * nothing new keeps the Relation and its serial and isn't handed out; any other is a new Relation.
+ */
 MUST_USE Decoder *pgoutput_new(unsigned protocol_version);
 /* For a new connection: forgets the place in the stream and what tables look like (the source
  * describes them again); Relations handed out stay alive. */

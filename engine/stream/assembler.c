@@ -3,6 +3,7 @@
 #include "decoders/pgoutput/pgoutput.h"
 #include "engine/base/mono.h"
 #include "engine/stream/big.h"
+#include "engine/stream/prepared.h"
 
 /* What a change costs in memory beside its message: itself and its values. An estimate that can be
  * made without decoding, and is the same whether the source streams the transaction or not: whether
@@ -31,7 +32,8 @@ struct Assembler {
     size_t full_count;
     size_t full_room;
     Position seen;
-    Position done; /* commit of the last transaction that was added, or that the target has */
+    Position heard; /* the same, but only by messages of this connection */
+    Position done;  /* commit of the last transaction that was added, or that the target has */
     int64_t newest_us;
     /* the open transaction */
     bool in_txn;
@@ -44,6 +46,7 @@ struct Assembler {
     Streamed *streams;
     Streamed *stream;    /* whose block is open */
     Streamed *replaying; /* whose records are decoded into memory */
+    PreparedList prepared;
     /* a half-applied batch that is formed again */
     bool remaking;
     bool remade_any;
@@ -52,6 +55,12 @@ struct Assembler {
 static Position later(Position a, Position b)
 {
     return position_compare(a, b) > 0 ? a : b;
+}
+
+static void saw(Assembler *a, Position at)
+{
+    a->seen = later(a->seen, at);
+    a->heard = later(a->heard, at);
 }
 
 /* Batches */
@@ -240,7 +249,7 @@ static bool on_begin(void *self, uint32_t xid, Position commit, int64_t commit_t
     Assembler *a = self;
 
     (void)err;
-    a->seen = later(a->seen, commit);
+    saw(a, commit);
     a->newest_us = commit_time_us;
     a->in_txn = true;
     a->skip = !is_wanted(a, commit);
@@ -255,7 +264,7 @@ static bool on_commit(void *self, Position commit, Position end, int64_t commit_
     Spool *spool = a->spool;
     Ids none = {0};
 
-    a->seen = later(a->seen, end);
+    saw(a, end);
     a->in_txn = false;
     if (a->skip)
         return true;
@@ -451,7 +460,7 @@ static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position
     if (!s)
         return err_fail(err, ERR_PROTOCOL,
                         "the source commits transaction %u, which it never streamed", xid);
-    a->seen = later(a->seen, end);
+    saw(a, end);
     a->newest_us = commit_time_us;
     a->skip = !is_wanted(a, commit);
     a->open = (Txn){.xid = xid, .commit = commit, .end = end, .commit_time_us = commit_time_us};
@@ -464,6 +473,121 @@ static bool on_stream_commit(void *self, uint32_t xid, Position commit, Position
                                                            : commit_small(a, s, err));
     stream_free(a, s);
     return done || err_context(err, "streamed transaction %u", xid);
+}
+
+/* Prepared ones: always from the spool and alone in their batch, since what they hold was decoded
+ * long before their commit. */
+
+static bool may_prepare(const Assembler *a, const Prepared *p, Err *err)
+{
+    return !prepared_find(&a->prepared, p->xid) ||
+           err_fail(err, ERR_PROTOCOL, "the source prepares transaction %u for the second time",
+                    p->xid);
+}
+
+static bool on_begin_prepare(void *self, const Prepared *p, Err *err)
+{
+    Assembler *a = self;
+
+    if (!may_prepare(a, p, err))
+        return false;
+    a->newest_us = p->time_us;
+    a->in_txn = true;
+    a->skip = false;
+    a->open = (Txn){.xid = p->xid};
+    a->spool = spool_new(a->dir);
+    return true;
+}
+
+static bool on_prepare(void *self, const Prepared *p, Err *err)
+{
+    Assembler *a = self;
+    PreparedTxn txn = {
+        .xid = p->xid, .at = p->at, .spool = a->spool, .changes = a->open.change_count};
+
+    (void)err;
+    saw(a, p->end);
+    a->in_txn = false;
+    a->spool = NULL;
+    ids_fini(&a->written);
+    prepared_add(&a->prepared, &txn, p->gid);
+    return true;
+}
+
+static bool on_stream_prepare(void *self, const Prepared *p, Err *err)
+{
+    Assembler *a = self;
+    Streamed *s = stream_find(a, p->xid);
+    PreparedTxn txn = {.xid = p->xid, .at = p->at};
+
+    if (!s)
+        return err_fail(err, ERR_PROTOCOL,
+                        "the source prepares transaction %u, which it never streamed", p->xid);
+    if (!may_prepare(a, p, err) || !learn_relations(a, s, err))
+        return err_context(err, "prepared transaction %u", p->xid);
+    saw(a, p->end);
+    a->newest_us = p->time_us;
+    (void)stream_sum(s, &txn.changes);
+    txn.spool = s->spool;
+    txn.ids = s->xids;
+    s->spool = NULL;
+    s->xids = (Ids){0};
+    stream_free(a, s);
+    prepared_add(&a->prepared, &txn, p->gid);
+    return true;
+}
+
+static bool fail_unprepared(const Prepared *p, Err *err)
+{
+    err_fail(
+        err, ERR_FAITHFUL,
+        "the source commits prepared transaction '%.*s', whose PREPARE is before the start of the stream",
+        SPAN_FMT(p->gid));
+    return err_hint(
+        err,
+        "somebody else read from this slot, or moved it: what the transaction changed can't be "
+        "had any more and the copy must be made again");
+}
+
+static bool on_commit_prepared(void *self, const Prepared *p, Err *err)
+{
+    Assembler *a = self;
+    PreparedTxn *txn = prepared_find(&a->prepared, p->xid);
+    Spool *spool;
+
+    saw(a, p->end);
+    a->newest_us = p->time_us;
+    a->skip = !is_wanted(a, p->at);
+    if (!txn)
+        return a->skip || fail_unprepared(p, err);
+    txn->settled = p->end;
+    spool = txn->spool;
+    txn->spool = NULL;
+    if (a->skip) {
+        spool_free(spool);
+        return true;
+    }
+    a->open = (Txn){.xid = p->xid, .commit = p->at, .end = p->end, .commit_time_us = p->time_us};
+    if (!admit(a, p->at, err)) {
+        spool_free(spool);
+        return false;
+    }
+    return add_big(a, spool, &txn->ids, txn->changes, err) ||
+           err_context(err, "prepared transaction %u", p->xid);
+}
+
+/* One that isn't here was prepared before the start. */
+static bool on_rollback_prepared(void *self, const Prepared *p, Err *err)
+{
+    Assembler *a = self;
+    PreparedTxn *txn = prepared_find(&a->prepared, p->xid);
+
+    (void)err;
+    saw(a, p->end);
+    a->newest_us = p->time_us;
+    if (txn)
+        prepared_drop(&a->prepared, txn);
+    return true;
 }
 
 /* Other events */
@@ -497,6 +621,11 @@ static const SinkOps sink_ops = {
     .stream_stop = on_stream_stop,
     .stream_commit = on_stream_commit,
     .stream_abort = on_stream_abort,
+    .begin_prepare = on_begin_prepare,
+    .prepare = on_prepare,
+    .stream_prepare = on_stream_prepare,
+    .commit_prepared = on_commit_prepared,
+    .rollback_prepared = on_rollback_prepared,
 };
 
 /* A message whose spans something keeps must be copied into the batch; any other is decoded where
@@ -584,6 +713,7 @@ void assembler_free(Assembler *a)
     ids_fini(&a->written);
     while (a->streams)
         stream_free(a, a->streams);
+    prepared_fini(&a->prepared);
     arena_fini(&a->scratch);
     decoder_free(a->decoder);
     free(a);
@@ -597,7 +727,7 @@ bool assembler_quiet(Assembler *a, Position upto)
         position_compare(before, a->done) <= 0)
         return false;
     add_quiet(a, upto);
-    a->seen = later(a->seen, upto);
+    saw(a, upto);
     return true;
 }
 
@@ -668,4 +798,18 @@ size_t assembler_streams(const Assembler *a)
     for (const Streamed *s = a->streams; s; s = s->next)
         count++;
     return count;
+}
+
+size_t assembler_prepared(const Assembler *a)
+{
+    return prepared_open(&a->prepared);
+}
+
+Position assembler_confirmable(Assembler *a, Position durable, Position quiet)
+{
+    Position heard = later(a->heard, quiet);
+
+    if (a->conf.two_phase && position_compare(heard, durable) < 0)
+        durable = heard;
+    return prepared_hold(&a->prepared, durable);
 }

@@ -3,7 +3,8 @@
  * Transactions leave in commit order. Those that are too big for memory, and those that the source
  * streams before they commit, wait in the spool; a big one leaves as a batch of its own with a
  * ChangeReader. Batches end at commit boundaries. What the target holds already is left out, and a
- * batch that is there in some lanes only is formed again exactly.
+ * batch that is there in some lanes only is formed again exactly. Prepared transactions wait in the
+ * spool, too, and leave where they are committed.
  *
  * No sockets, no clock but for read_us. Belongs to one thread; batches and their readers may move
  * to others, but the Assembler and its SpoolDir must outlive them.
@@ -15,7 +16,8 @@
 #include "engine/stream/spool.h"
 
 typedef struct AssemblerConf {
-    unsigned protocol;      /* 1 or 2 */
+    unsigned protocol;      /* 1 to 4, see pgoutput_new */
+    bool two_phase;         /* the source sends PREPARE and COMMIT PREPARED apart */
     size_t batch_changes;   /* a batch is complete when it has so many changes */
     size_t batch_bytes;     /* or so many bytes */
     size_t txn_memory;      /* a transaction beyond it goes to the spool */
@@ -58,5 +60,11 @@ int64_t assembler_oldest_us(const Assembler *assembler);
 int64_t assembler_newest_us(const Assembler *assembler);
 size_t assembler_streams(
     const Assembler *assembler); /* transactions being streamed, not committed yet */
+size_t assembler_prepared(const Assembler *assembler); /* neither committed nor rolled back yet */
+/* How much of what is durable on the target the source may forget: nothing behind the PREPARE of a
+ * transaction that is still to come, or whose commit isn't durable. With two_phase also nothing
+ * that it hasn't sent again yet: there might be such a PREPARE. quiet: everything before was
+ * received. */
+Position assembler_confirmable(Assembler *assembler, Position durable, Position quiet);
 
 #endif

@@ -121,9 +121,14 @@ static bool choose_format(Session *s, Pg *target, Err *err)
     snprintf(s->encoding, sizeof(s->encoding), "%s", buf_str(&encoding));
     if (s->facts.version < 140000) {
         buf_puts(&why, "the source's version has no binary mode");
-    } else if (!types_compare(&s->ask, target, s->stream->conf.publication, &s->binary, &why,
+    } else if (!pg_exec(&s->ask, "set lock_timeout = '5s'", err) ||
+               !types_compare(&s->ask, target, s->stream->conf.publication, &s->binary, &why,
                               err)) {
-        return false;
+        /* Newer servers lock a published table to tell its columns. */
+        return strcmp(err->code, "55P03") == 0
+                   ? err_hint(err, "somebody holds an exclusive lock on a published table of the "
+                                   "source: an ALTER TABLE under way, or a prepared transaction")
+                   : false;
     }
     log_info(
         "value format chosen", F_STR("format", s->binary ? "binary" : "text"),
@@ -227,7 +232,9 @@ static bool start_sender(Session *s, Position start, Err *err)
         .slot = conf->slot,
         .publication = conf->publication,
         .encoding = s->encoding,
-        .start = start,
+        /* A slot with two_phase sends what was prepared before the start only from its confirmed
+         * position on; what the target has is left out by the assembler. */
+        .start = s->facts.two_phase ? position_of_lsn(s->facts.confirmed) : start,
         .binary = s->binary,
         .stop = s->stop,
     };
@@ -243,6 +250,7 @@ static void start_assembler(Session *s, Position start)
     const StreamConf *conf = &s->stream->conf;
     AssemblerConf assembler = {
         .protocol = walsender_protocol(s->sender),
+        .two_phase = s->facts.two_phase,
         .batch_changes = conf->batch_changes,
         .batch_bytes = conf->batch_bytes,
         .txn_memory = conf->txn_memory,
@@ -419,9 +427,14 @@ static bool wants_input(const Session *s)
     return !s->held && !s->passed && !assembler_has_full(s->assembler);
 }
 
+static Position confirmable(Session *s)
+{
+    return assembler_confirmable(s->assembler, apply_durable_end(s->apply), s->quiet);
+}
+
 static bool reply(Session *s, bool want_answer, Err *err)
 {
-    Position durable = apply_durable_end(s->apply);
+    Position durable = confirmable(s);
 
     crash_point("before-ack");
     if (!walsender_reply(s->sender, received(s), durable, apply_committed_end(s->apply),
@@ -452,7 +465,7 @@ static bool keep_in_touch(Session *s, Err *err)
     if (waits && since >= PING_MS)
         return reply(s, true, err);
     if (s->answer_now || since >= status_ms(s) ||
-        (since >= ACK_MS && position_compare(apply_durable_end(s->apply), s->replied) > 0))
+        (since >= ACK_MS && position_compare(confirmable(s), s->replied) > 0))
         return reply(s, silent, err);
     return true;
 }

@@ -125,10 +125,6 @@ static bool check_slot_kind(const PGresult *res, const char *slot, Err *err)
     if (!truth(res, SLOT_HERE))
         return err_fail(err, ERR_SOURCE, "replication slot \"%s\" is of database %s", slot,
                         PQgetvalue(res, 0, SLOT_DATABASE));
-    if (truth(res, SLOT_TWO_PHASE))
-        return err_fail(err, ERR_SOURCE,
-                        "replication slot \"%s\" was made with two_phase, which isn't spoken here",
-                        slot);
     return true;
 }
 
@@ -181,6 +177,8 @@ static bool check_slot(Pg *source, const char *slot, int own_pid, SourceFacts *f
                  "another keybridge or subscription reads it; it is tried again until that ends");
         return err_transient(err);
     }
+    /* Version 14 has the slots but its pgoutput can't do it. */
+    facts->two_phase = source->version >= 150000 && truth(res, SLOT_TWO_PHASE);
     return parse_lsn_cell(res, SLOT_CONFIRMED, &facts->confirmed, err);
 }
 

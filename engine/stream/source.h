@@ -10,6 +10,7 @@ typedef struct SourceFacts {
     bool is_standby;
     unsigned sender_timeout_ms; /* wal_sender_timeout; 0: off */
     uint64_t confirmed;         /* the slot's confirmed_flush_lsn */
+    bool two_phase;             /* the slot sends PREPARE and COMMIT PREPARED apart */
     uint64_t flushed;           /* the source's end of WAL */
 } SourceFacts;
 

@@ -44,6 +44,11 @@ static void put_publication(Buf *sql, const char *name)
     pg_put_literal(sql, buf_span(&quoted));
 }
 
+static unsigned best_protocol(int version)
+{
+    return version >= 160000 ? 4 : version >= 150000 ? 3 : version >= 140000 ? 2 : 1;
+}
+
 static bool put_command(Buf *sql, const WalSender *sender, const WalSenderConf *conf, Err *err)
 {
     bool is_14 = sender->pg.version >= 140000;
@@ -55,7 +60,10 @@ static bool put_command(Buf *sql, const WalSender *sender, const WalSenderConf *
     buf_printf(sql, " (proto_version '%u', publication_names ", sender->protocol);
     put_publication(sql, conf->publication);
     if (is_14)
-        buf_puts(sql, ", messages 'true', streaming 'on'");
+        buf_printf(sql, ", messages 'true', streaming '%s'",
+                   sender->protocol >= 4 ? "parallel" : "on");
+    if (sender->pg.version >= 160000) /* what the source got from elsewhere has to move, too */
+        buf_puts(sql, ", origin 'any'");
     if (is_14 && conf->binary)
         buf_puts(sql, ", binary 'true'");
     buf_putc(sql, ')');
@@ -153,7 +161,7 @@ WalSender *walsender_start(const WalSenderConf *conf, Err *err)
         free(sender);
         return NULL;
     }
-    sender->protocol = sender->pg.version >= 140000 ? 2 : 1;
+    sender->protocol = best_protocol(sender->pg.version);
     if (!pin_settings(sender, conf->encoding, err) || !begin_stream(sender, conf, err)) {
         walsender_free(sender);
         return NULL;

@@ -37,7 +37,7 @@ typedef struct WalSender WalSender;
 
 MUST_USE WalSender *walsender_start(const WalSenderConf *conf, Err *err);
 void walsender_free(WalSender *sender);               /* closes; NULL is fine */
-unsigned walsender_protocol(const WalSender *sender); /* of pgoutput: 1 or 2 */
+unsigned walsender_protocol(const WalSender *sender); /* of pgoutput: the best of the source */
 
 int walsender_pid(const WalSender *sender); /* of its process on the source */
 

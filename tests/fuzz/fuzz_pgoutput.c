@@ -1,12 +1,12 @@
 /* A run of pgoutput messages. First byte: protocol 2 (1), from a spool (2), with transaction ids
- * (4). Then messages, each behind a big-endian 16-bit length, of which the last may be short: state
- * between messages is fuzzed too. */
+ * (4), two protocols higher: 3 or 4 (8). Then messages, each behind a big-endian 16-bit length, of
+ * which the last may be short: state between messages is fuzzed too. */
 #include "decoders/pgoutput/pgoutput.h"
 
 #include "engine/base/reader.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { PROTOCOL_2 = 1, SPOOLED = 2, WITH_XID = 4 };
+enum { PROTOCOL_2 = 1, SPOOLED = 2, WITH_XID = 4, PROTOCOL_3 = 8 };
 
 typedef struct Seen {
     unsigned sum; /* of every byte handed out, so that all are read */
@@ -166,9 +166,63 @@ static bool on_stream_abort(void *self, uint32_t xid, uint32_t subxid, Err *err)
     return true;
 }
 
-static const SinkOps ops = {on_begin,         on_commit,      on_change,       on_relation,
-                            on_message,       on_origin,      on_stream_start, on_stream_stop,
-                            on_stream_commit, on_stream_abort};
+static void look_prepared(Seen *seen, const Prepared *p)
+{
+    look(seen, p->gid);
+    FUZZ_CLAIM(!seen->stream && p->xid != 0 && p->gid.len && position_compare(p->at, p->end) < 0);
+    seen->events++;
+}
+
+static bool on_begin_prepare(void *self, const Prepared *p, Err *err)
+{
+    Seen *seen = self;
+
+    (void)err;
+    FUZZ_CLAIM(!seen->open);
+    seen->open = true;
+    look_prepared(seen, p);
+    return true;
+}
+
+static bool on_prepare(void *self, const Prepared *p, Err *err)
+{
+    Seen *seen = self;
+
+    (void)err;
+    FUZZ_CLAIM(seen->open);
+    seen->open = false;
+    look_prepared(seen, p);
+    return true;
+}
+
+/* What becomes of one, or one that was streamed. */
+static bool on_resolved(void *self, const Prepared *p, Err *err)
+{
+    Seen *seen = self;
+
+    (void)err;
+    FUZZ_CLAIM(!seen->open);
+    look_prepared(seen, p);
+    return true;
+}
+
+static const SinkOps ops = {
+    .begin = on_begin,
+    .commit = on_commit,
+    .change = on_change,
+    .relation = on_relation,
+    .message = on_message,
+    .origin = on_origin,
+    .stream_start = on_stream_start,
+    .stream_stop = on_stream_stop,
+    .stream_commit = on_stream_commit,
+    .stream_abort = on_stream_abort,
+    .begin_prepare = on_begin_prepare,
+    .prepare = on_prepare,
+    .stream_prepare = on_resolved,
+    .commit_prepared = on_resolved,
+    .rollback_prepared = on_resolved,
+};
 
 typedef struct Fuzz {
     Decoder *decoder;
@@ -218,7 +272,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Reader r = reader_of(span_of(data, size));
     uint8_t flags = reader_u8(&r, "flags");
-    Fuzz fuzz = {.decoder = pgoutput_new(flags & PROTOCOL_2 ? 2 : 1), .with_xid = flags & WITH_XID};
+    unsigned protocol = (flags & PROTOCOL_2 ? 2u : 1u) + (flags & PROTOCOL_3 ? 2u : 0u);
+    Fuzz fuzz = {.decoder = pgoutput_new(protocol), .with_xid = flags & WITH_XID};
 
     fuzz.seen.spooled = flags & SPOOLED;
     arena_init(&fuzz.arena, 4096);

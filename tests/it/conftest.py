@@ -15,6 +15,7 @@ from lab.pgserver import PgServer  # noqa: E402
 
 # Nothing here outlives the machine's crash, and a killed process loses no page that it has written.
 SETTINGS = {"wal_level": "logical", "fsync": "off", "max_wal_senders": 40, "max_replication_slots": 40,
+            "max_prepared_transactions": 50,
             "max_connections": 200, "wal_sender_timeout": "20s", "log_min_messages": "warning",
             "log_line_prefix": "%m [%p] %d ", "autovacuum_naptime": "5s", "min_wal_size": "256MB", "max_wal_size": "2GB",
             "timezone": "America/St_Johns"}
@@ -29,6 +30,7 @@ def pytest_collection_modifyitems(items):
 def pytest_configure(config):
     # Under nohup SIGHUP is ignored, and children would inherit that; a handler of ours is the default again for them.
     signal.signal(signal.SIGHUP, lambda *_: None)
+    config.addinivalue_line("markers", "matrix: also run with other versions of PostgreSQL as source and target")
     config.addinivalue_line("markers", "hooks: needs a build with named crash points")
     config.addinivalue_line("markers", "matrix: runs between every pair of PostgreSQL versions too")
     if not os.access(kb_module.BIN, os.X_OK):

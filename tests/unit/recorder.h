@@ -206,6 +206,43 @@ static inline bool rec_stream_abort(void *self, uint32_t xid, uint32_t subxid, E
     return recorder_end(rec, "stream_abort", err);
 }
 
+static inline bool rec_prepared(void *self, const char *what, const char *event, const Prepared *p,
+                                Err *err)
+{
+    Recorder *rec = self;
+
+    buf_printf(&rec->text, "%s '%.*s'", what, SPAN_FMT(p->gid));
+    if (!rec->brief)
+        buf_printf(&rec->text, " xid=%u at=%X/%X end=%X/%X time=%" PRId64, p->xid,
+                   LSN_ARGS(p->at.at), LSN_ARGS(p->end.at), p->time_us);
+    return recorder_end(rec, event, err);
+}
+
+static inline bool rec_begin_prepare(void *self, const Prepared *p, Err *err)
+{
+    return rec_prepared(self, "begin prepare", "begin_prepare", p, err);
+}
+
+static inline bool rec_prepare(void *self, const Prepared *p, Err *err)
+{
+    return rec_prepared(self, "prepare", "prepare", p, err);
+}
+
+static inline bool rec_stream_prepare(void *self, const Prepared *p, Err *err)
+{
+    return rec_prepared(self, "stream prepare", "stream_prepare", p, err);
+}
+
+static inline bool rec_commit_prepared(void *self, const Prepared *p, Err *err)
+{
+    return rec_prepared(self, "commit prepared", "commit_prepared", p, err);
+}
+
+static inline bool rec_rollback_prepared(void *self, const Prepared *p, Err *err)
+{
+    return rec_prepared(self, "rollback prepared", "rollback_prepared", p, err);
+}
+
 static inline Sink recorder_sink(Recorder *rec)
 {
     static const SinkOps ops = {
@@ -219,6 +256,11 @@ static inline Sink recorder_sink(Recorder *rec)
         .stream_stop = rec_stream_stop,
         .stream_commit = rec_stream_commit,
         .stream_abort = rec_stream_abort,
+        .begin_prepare = rec_begin_prepare,
+        .prepare = rec_prepare,
+        .stream_prepare = rec_stream_prepare,
+        .commit_prepared = rec_commit_prepared,
+        .rollback_prepared = rec_rollback_prepared,
     };
 
     return (Sink){&ops, rec};

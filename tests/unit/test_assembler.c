@@ -26,6 +26,12 @@
 #define SCOMMIT(xid, at, end) "c d:" #xid " b:0 q:" #at " q:" #end " q:0;"
 #define SABORT(xid, sub)      "A d:" #xid " d:" #sub ";"
 
+#define PBEGIN(xid, at, end)    "b q:" #at " q:" #end " q:0 d:" #xid " s:gid" #xid ";"
+#define PREPARE(xid, at, end)   "P b:0 q:" #at " q:" #end " q:0 d:" #xid " s:gid" #xid ";"
+#define SPREPARE(xid, at, end)  "p b:0 q:" #at " q:" #end " q:0 d:" #xid " s:gid" #xid ";"
+#define PCOMMIT(xid, at, end)   "K b:0 q:" #at " q:" #end " q:0 d:" #xid " s:gid" #xid ";"
+#define PROLLBACK(xid, at, end) "r b:0 q:" #at " q:" #end " q:0 q:0 d:" #xid " s:gid" #xid ";"
+
 typedef struct World {
     SpoolDir *dir;
     Assembler *a;
@@ -34,7 +40,7 @@ typedef struct World {
 } World;
 
 static const AssemblerConf usual = {
-    .protocol = 2, .batch_changes = 100, .batch_bytes = MIB(1), .txn_memory = MIB(1)};
+    .protocol = 3, .batch_changes = 100, .batch_bytes = MIB(1), .txn_memory = MIB(1)};
 
 static World world_new(AssemblerConf conf)
 {
@@ -205,6 +211,41 @@ static const Case cases[] = {
      "the source begins for the second time the streamed transaction 7", 0, 0},
     {"xid 0", START(7, 1) SREL(7) SINSERT(0, 1),
      "message 'I' in a stream block names transaction 0", 0, 0},
+    {"prepared goes where it is committed",
+     PBEGIN(7, 8, 12) REL INSERT(1) INSERT(2) PREPARE(7, 8, 12) BEGIN(8, 16) INSERT(3)
+         COMMIT(16, 24) PCOMMIT(7, 32, 40) BEGIN(9, 48) INSERT(4) COMMIT(48, 56),
+     "[8@10 +3] [7@20 big 2: +1 +2] [9@30 +4]", 0, 0},
+    {"prepared between the changes of nobody",
+     BEGIN(8, 8) REL INSERT(3) COMMIT(8, 16) PBEGIN(7, 24, 28) INSERT(1) PREPARE(7, 24, 28)
+         BEGIN(9, 32) INSERT(4) COMMIT(32, 40),
+     "[8@8 +3 9@20 +4]", 0, 0},
+    {"prepared and rolled back",
+     PBEGIN(7, 8, 12) REL INSERT(1) PREPARE(7, 8, 12) PROLLBACK(7, 12, 20) BEGIN(8, 32) INSERT(3)
+         COMMIT(32, 40),
+     "[8@20 +3]", 0, 0},
+    {"rolled back, prepared before the start",
+     PROLLBACK(7, 12, 20) BEGIN(8, 32) REL INSERT(3) COMMIT(32, 40), "[8@20 +3]", 0, 0},
+    {"committed, prepared before the start", PCOMMIT(7, 32, 40),
+     "the source commits prepared transaction 'gid7', whose PREPARE is before the start", 0, 0},
+    {"prepared, nothing changed", PBEGIN(7, 8, 12) PREPARE(7, 8, 12) PCOMMIT(7, 32, 40),
+     "[7@20 big 0:]", 0, 0},
+    {"prepared keeps its table's shape",
+     PBEGIN(7, 8, 12) REL INSERT(1) PREPARE(7, 8, 12) BEGIN(8, 16) REL2
+     "I d:1 N w:2 t r:3 n;" COMMIT(16, 24) PCOMMIT(7, 32, 40)
+         BEGIN(9, 48) "I d:1 N w:2 t r:4 n;" COMMIT(48, 56),
+     "[8@10 +3] [7@20 big 1: +1] [9@30 +4]", 0, 0},
+    {"streamed, then prepared",
+     START(7, 1) SREL(7) SINSERT(7, 1) SINSERT(8, 2) STOP SABORT(7, 8) START(7, 0) SINSERT(7, 4)
+         STOP SPREPARE(7, 8, 12) BEGIN(9, 16) INSERT(3) COMMIT(16, 24) PCOMMIT(7, 32, 40),
+     "[9@10 +3] [7@20 big 2: +1 +4]", 0, 0},
+    {"prepared, never streamed", SPREPARE(7, 8, 12),
+     "the source prepares transaction 7, which it never streamed", 0, 0},
+    {"prepared twice", PBEGIN(7, 8, 12) PREPARE(7, 8, 12) PBEGIN(7, 16, 20),
+     "the source prepares transaction 7 for the second time", 0, 0},
+    {"the same gid again",
+     PBEGIN(7, 8, 12) REL INSERT(1) PREPARE(7, 8, 12) PCOMMIT(7, 16, 24) PBEGIN(7, 32, 36) INSERT(2)
+         PREPARE(7, 32, 36) PCOMMIT(7, 40, 48),
+     "[7@10 big 1: +1] [7@28 big 1: +2]", 0, 0},
     {"backwards", BEGIN(7, 32) COMMIT(32, 40) BEGIN(8, 16) COMMIT(16, 24),
      "the source sends the commit at 0/10 after the one at 0/20", 0, 0},
 };
@@ -408,6 +449,71 @@ static void streamed_or_not_is_big_alike(void **state)
     }
 }
 
+/* What the source may forget: nothing of what a restart would need. */
+static void a_prepared_one_holds_the_source_back(void **state)
+{
+    World w = world_new(usual);
+
+    (void)state;
+    assert_true(feed(&w, PBEGIN(7, 8, 12) REL INSERT(1) PREPARE(7, 8, 12) PBEGIN(8, 16, 20)
+                             INSERT(2) PREPARE(8, 16, 20)));
+    assert_int_equal(assembler_prepared(w.a), 2);
+    assert_int_equal(assembler_confirmable(w.a, position_of_lsn(4), POSITION_NONE).at, 4);
+    assert_int_equal(assembler_confirmable(w.a, position_of_lsn(20), POSITION_NONE).at, 8);
+    assert_true(assembler_is_empty(w.a)); /* they needn't be waited for */
+    assert_true(feed(&w, PCOMMIT(7, 32, 40)));
+    assert_int_equal(assembler_prepared(w.a), 1);
+    assert_int_equal(assembler_confirmable(w.a, position_of_lsn(32), POSITION_NONE).at,
+                     8); /* isn't durable */
+    assert_int_equal(assembler_confirmable(w.a, position_of_lsn(40), POSITION_NONE).at, 16);
+    assert_true(feed(&w, PROLLBACK(8, 20, 48)));
+    assert_int_equal(assembler_confirmable(w.a, position_of_lsn(48), POSITION_NONE).at, 48);
+    world_free(&w);
+}
+
+/* What the target has of before isn't confirmed while a PREPARE of before may still come. */
+static void what_was_not_sent_again_is_not_confirmed(void **state)
+{
+    AssemblerConf conf = usual;
+    World w;
+
+    (void)state;
+    conf.progress = (ApplyProgress){.any = true, .applied = {0, 32}, .applied_end = {0, 40}};
+    w = world_new(conf);
+    assert_int_equal(assembler_confirmable(w.a, position_of_lsn(40), POSITION_NONE).at, 40);
+    world_free(&w);
+    conf.two_phase = true;
+    w = world_new(conf);
+    assert_int_equal(assembler_confirmable(w.a, position_of_lsn(40), POSITION_NONE).at, 0);
+    assert_int_equal(assembler_confirmable(w.a, position_of_lsn(40), position_of_lsn(8)).at, 8);
+    assert_true(feed(&w, BEGIN(6, 8) COMMIT(8, 12) PBEGIN(7, 16, 20) PREPARE(7, 16, 20)));
+    assert_int_equal(assembler_confirmable(w.a, position_of_lsn(40), POSITION_NONE).at, 16);
+    world_free(&w);
+}
+
+static void a_restart_gets_it_again(void **state)
+{
+    AssemblerConf conf = usual;
+
+    (void)state;
+    conf.progress = (ApplyProgress){.any = true, .applied = {0, 32}, .applied_end = {0, 40}};
+    conf.start.at = 40;
+    expect(conf,
+           PBEGIN(7, 8, 12) REL INSERT(1) PREPARE(7, 8, 12) PBEGIN(8, 16, 20) INSERT(2)
+               PREPARE(8, 16, 20) PCOMMIT(7, 32, 40) PCOMMIT(5, 24, 28) PCOMMIT(8, 48, 56),
+           "[8@30 big 1: +2]");
+    conf.progress = (ApplyProgress){.any = true,
+                                    .applied = {0, 16},
+                                    .applied_end = {0, 24},
+                                    .partial = true,
+                                    .first = {0, 32},
+                                    .last = {0, 32},
+                                    .lanes = 2};
+    conf.start.at = 24;
+    expect(conf, PBEGIN(7, 8, 12) REL INSERT(1) PREPARE(7, 8, 12) PCOMMIT(7, 32, 40),
+           "[7@20 big 1: +1]/2");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,6 +526,9 @@ int main(void)
         cmocka_unit_test(a_quiet_position_is_formed_again),
         cmocka_unit_test(an_open_transaction_can_be_dropped),
         cmocka_unit_test(streamed_or_not_is_big_alike),
+        cmocka_unit_test(a_prepared_one_holds_the_source_back),
+        cmocka_unit_test(what_was_not_sent_again_is_not_confirmed),
+        cmocka_unit_test(a_restart_gets_it_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,63 +16,71 @@
 #define STREAM    "S d:9 b:1;"
 #define STREAM_T  "R d:9 d:100 s:public s:t d " COLUMNS
 
-#define SAID_BEGIN  "begin xid=7 commit=0/10 time=946684800000005\n"
-#define SAID_COMMIT "commit at=0/10 end=0/20 time=946684800000006\n"
-#define SAID_T      "relation 100 public.t d (id! 23, a 25, b 1043 14)\n"
-#define SAID_WHOLE  "relation 101 public.whole f (a! 25, b! 25)\n"
-#define SAID_INDEX  "relation 102 app.idx i (c 25, k! 23, l! 23)\n"
-#define SAID_OPEN   SAID_BEGIN SAID_T SAID_WHOLE SAID_INDEX
+#define PREPARE_BEGIN "b q:0x10 q:0x20 q:6 d:7 s:gid;"
+#define PREPARE       "P b:0 q:0x10 q:0x20 q:6 d:7 s:gid;"
+
+#define SAID_PREPARE_BEGIN "begin prepare 'gid' xid=7 at=0/10 end=0/20 time=946684800000006\n"
+#define SAID_PREPARE       "prepare 'gid' xid=7 at=0/10 end=0/20 time=946684800000006\n"
+#define SAID_BEGIN         "begin xid=7 commit=0/10 time=946684800000005\n"
+#define SAID_COMMIT        "commit at=0/10 end=0/20 time=946684800000006\n"
+#define SAID_T             "relation 100 public.t d (id! 23, a 25, b 1043 14)\n"
+#define SAID_WHOLE         "relation 101 public.whole f (a! 25, b! 25)\n"
+#define SAID_INDEX         "relation 102 app.idx i (c 25, k! 23, l! 23)\n"
+#define SAID_OPEN          SAID_BEGIN SAID_T SAID_WHOLE SAID_INDEX
 
 static const struct {
+    unsigned protocol;
     const char *name;
     const char *messages;
     const char *said;
 } golden[] = {
-    {"empty transaction", BEGIN COMMIT, SAID_BEGIN SAID_COMMIT},
-    {"times before 2000", "B q:0x10 q:-946684800000001 d:7", "begin xid=7 commit=0/10 time=-1\n"},
-    {"high positions and ids", "B q:0xFEDCBA9876543210 q:0 d:0xFFFFFFFF",
+    {2, "empty transaction", BEGIN COMMIT, SAID_BEGIN SAID_COMMIT},
+    {2, "times before 2000", "B q:0x10 q:-946684800000001 d:7",
+     "begin xid=7 commit=0/10 time=-1\n"},
+    {2, "high positions and ids", "B q:0xFEDCBA9876543210 q:0 d:0xFFFFFFFF",
      "begin xid=4294967295 commit=FEDCBA98/76543210 time=946684800000000\n"},
-    {"origin", BEGIN "O q:1 s:elsewhere;" COMMIT, SAID_BEGIN "origin 'elsewhere'\n" SAID_COMMIT},
-    {"relation", BEGIN REL_T, SAID_BEGIN SAID_T},
-    {"relation without columns", BEGIN "R d:5 s:public s:none n w:0",
+    {2, "origin", BEGIN "O q:1 s:elsewhere;" COMMIT, SAID_BEGIN "origin 'elsewhere'\n" SAID_COMMIT},
+    {2, "relation", BEGIN REL_T, SAID_BEGIN SAID_T},
+    {2, "relation without columns", BEGIN "R d:5 s:public s:none n w:0",
      SAID_BEGIN "relation 5 public.none n ()\n"},
-    {"relation in pg_catalog", BEGIN "R d:5 s: s:x d w:0",
+    {2, "relation in pg_catalog", BEGIN "R d:5 s: s:x d w:0",
      SAID_BEGIN "relation 5 pg_catalog.x d ()\n"},
-    {"type", BEGIN "Y d:16390 s:public s:mood;" COMMIT, SAID_BEGIN SAID_COMMIT},
-    {"insert", OPEN "I d:100 N w:3 t r:1 t r: n", SAID_OPEN "insert public.t new=('1','',null)\n"},
-    {"insert, binary", OPEN "I d:100 N w:3 b r:1 b r:x t r:y",
+    {2, "type", BEGIN "Y d:16390 s:public s:mood;" COMMIT, SAID_BEGIN SAID_COMMIT},
+    {2, "insert", OPEN "I d:100 N w:3 t r:1 t r: n",
+     SAID_OPEN "insert public.t new=('1','',null)\n"},
+    {2, "insert, binary", OPEN "I d:100 N w:3 b r:1 b r:x t r:y",
      SAID_OPEN "insert public.t new=(bin:'1',bin:'x','y')\n"},
-    {"update, key the same", OPEN "U d:100 N w:3 t r:1 u n",
+    {2, "update, key the same", OPEN "U d:100 N w:3 t r:1 u n",
      SAID_OPEN "update public.t new=('1',unchanged,null)\n"},
-    {"update, key changed: what isn't of the key is not NULL",
+    {2, "update, key changed: what isn't of the key is not NULL",
      OPEN "U d:100 K w:3 t r:1 n n N w:3 t r:2 u t r:x",
      SAID_OPEN "update public.t key=('1',absent,absent) new=('2',unchanged,'x')\n"},
-    {"update, an old key tells an unchanged value", OPEN "U d:100 K w:3 t r:1 n n N w:3 u n n",
+    {2, "update, an old key tells an unchanged value", OPEN "U d:100 K w:3 t r:1 n n N w:3 u n n",
      SAID_OPEN "update public.t key=('1',absent,absent) new=('1',null,null)\n"},
-    {"update, full: the old row tells an unchanged value",
+    {2, "update, full: the old row tells an unchanged value",
      OPEN "U d:101 O w:2 t r:long n N w:2 u t r:x",
      SAID_OPEN "update public.whole old=('long',null) new=('long','x')\n"},
-    {"update, full: NULL is NULL", OPEN "U d:101 O w:2 n n N w:2 u u",
+    {2, "update, full: NULL is NULL", OPEN "U d:101 O w:2 n n N w:2 u u",
      SAID_OPEN "update public.whole old=(null,null) new=(null,null)\n"},
-    {"update, key by index", OPEN "U d:102 K w:3 n t r:1 t r:2 N w:3 n t r:1 t r:3",
+    {2, "update, key by index", OPEN "U d:102 K w:3 n t r:1 t r:2 N w:3 n t r:1 t r:3",
      SAID_OPEN "update app.idx key=(absent,'1','2') new=(null,'1','3')\n"},
-    {"delete by key", OPEN "D d:100 K w:3 t r:1 n n",
+    {2, "delete by key", OPEN "D d:100 K w:3 t r:1 n n",
      SAID_OPEN "delete public.t key=('1',absent,absent)\n"},
-    {"delete by key, whatever the rest says", OPEN "D d:100 K w:3 t r:1 t r:x b r:y",
+    {2, "delete by key, whatever the rest says", OPEN "D d:100 K w:3 t r:1 t r:x b r:y",
      SAID_OPEN "delete public.t key=('1',absent,absent)\n"},
-    {"delete, full", OPEN "D d:101 O w:2 t r:1 n",
+    {2, "delete, full", OPEN "D d:101 O w:2 t r:1 n",
      SAID_OPEN "delete public.whole old=('1',null)\n"},
-    {"truncate", OPEN "T d:1 b:0 d:100", SAID_OPEN "truncate public.t\n"},
-    {"truncate, everything", OPEN "T d:2 b:3 d:101 d:100",
+    {2, "truncate", OPEN "T d:1 b:0 d:100", SAID_OPEN "truncate public.t\n"},
+    {2, "truncate, everything", OPEN "T d:2 b:3 d:101 d:100",
      SAID_OPEN "truncate public.whole public.t cascade restart\n"},
-    {"truncate, cascade", OPEN "T d:1 b:1 d:100", SAID_OPEN "truncate public.t cascade\n"},
-    {"truncate, restart", OPEN "T d:1 b:2 d:100", SAID_OPEN "truncate public.t restart\n"},
-    {"message inside", BEGIN "M b:1 q:0x11 s:prefix r:content",
+    {2, "truncate, cascade", OPEN "T d:1 b:1 d:100", SAID_OPEN "truncate public.t cascade\n"},
+    {2, "truncate, restart", OPEN "T d:1 b:2 d:100", SAID_OPEN "truncate public.t restart\n"},
+    {2, "message inside", BEGIN "M b:1 q:0x11 s:prefix r:content",
      SAID_BEGIN "message 'prefix' 'content'\n"},
-    {"message outside", "M b:0 q:0x11 s:prefix r:", "outside message at=0/11 'prefix' ''\n"},
-    {"message that isn't the transaction's", BEGIN "M b:0 q:0x11 s:p r:c",
+    {2, "message outside", "M b:0 q:0x11 s:prefix r:", "outside message at=0/11 'prefix' ''\n"},
+    {2, "message that isn't the transaction's", BEGIN "M b:0 q:0x11 s:p r:c",
      SAID_BEGIN "outside message at=0/11 'p' 'c'\n"},
-    {"stream",
+    {2, "stream",
      STREAM
      "O q:1 s:elsewhere;" STREAM_T "Y d:9 d:16390 s:public s:mood; I d:9 d:100 N w:3 t r:1 n n; "
      "U d:10 d:100 N w:3 t r:1 n n; D d:10 d:100 K w:3 t r:1 n n; T d:9 d:1 b:0 d:100; M d:9 b:1 q:1 s:p r:c; E;"
@@ -84,16 +92,32 @@ static const struct {
      "truncate in=9 public.t\nmessage in=9 'p' 'c'\nstream stop\nstream start xid=9\nstream stop\n"
      "stream abort xid=9 subxid=10\nstream commit xid=9 at=0/10 end=0/20 time=946684800000006\n"
      "stream abort xid=11 subxid=11\n"},
-    {"what a stream block described is known outside",
+    {2, "what a stream block described is known outside",
      STREAM STREAM_T "E;" BEGIN "I d:100 N w:3 n n n",
      "stream start xid=9 first\n" SAID_T "stream stop\n" SAID_BEGIN
      "insert public.t new=(null,null,null)\n"},
-    {"a changed table",
+    {2, "a changed table",
      OPEN "I d:100 N w:3 n n n; R d:100 s:public s:t d w:1 b:1 s:b d:25 d:-1; I d:100 N w:1 t r:x",
      SAID_OPEN
      "insert public.t new=(null,null,null)\nrelation 100 public.t d (b! 25)\ninsert public.t new=('x')\n"},
-    {"a table described again is no new one", OPEN REL_T "I d:100 N w:3 n n n",
+    {2, "a table described again is no new one", OPEN REL_T "I d:100 N w:3 n n n",
      SAID_OPEN "insert public.t new=(null,null,null)\n"},
+    {3, "prepared, committed",
+     PREPARE_BEGIN "O q:1 s:elsewhere;" REL_T "I d:100 N w:3 t r:1 n n;" PREPARE
+                   "K b:0 q:0x30 q:0x40 q:8 d:7 s:gid;",
+     SAID_PREPARE_BEGIN "origin 'elsewhere'\n" SAID_T
+                        "insert public.t new=('1',null,null)\n" SAID_PREPARE
+                        "commit prepared 'gid' xid=7 at=0/30 end=0/40 time=946684800000008\n"},
+    {3, "prepared, rolled back", PREPARE_BEGIN PREPARE "r b:0 q:0x20 q:0x40 q:6 q:9 d:7 s:gid;",
+     SAID_PREPARE_BEGIN SAID_PREPARE
+     "rollback prepared 'gid' xid=7 at=0/20 end=0/40 time=946684800000009\n"},
+    {3, "prepared after it was streamed", STREAM "E; p b:0 q:0x10 q:0x20 q:6 d:9 s:gid;",
+     "stream start xid=9 first\nstream stop\n"
+     "stream prepare 'gid' xid=9 at=0/10 end=0/20 time=946684800000006\n"},
+    {4, "stream abort of protocol 4", STREAM "E; A d:9 d:10 q:0x30 q:7;",
+     "stream start xid=9 first\nstream stop\nstream abort xid=9 subxid=10\n"},
+    {3, "stream abort of protocol 3", STREAM "E; A d:9 d:9;",
+     "stream start xid=9 first\nstream stop\nstream abort xid=9 subxid=9\n"},
 };
 
 /* Decoder, arena and recorder of one case. Messages are kept: values point into them. */
@@ -174,7 +198,7 @@ static void test_golden(void **state)
     for (size_t i = 0; i < ARRAY_LEN(golden); i++) {
         Case c;
 
-        case_init(&c, 2);
+        case_init(&c, golden[i].protocol);
         if (!case_all(&c, golden[i].messages))
             fail_msg("%s: %s", golden[i].name, c.err.text);
         if (strcmp(buf_str(&c.rec.text), golden[i].said) != 0)
@@ -184,23 +208,25 @@ static void test_golden(void **state)
     }
 }
 
-/* A decoder as it stands before the last of `count` messages, and that message. */
-static const char *case_before(Case *c, const char *messages, size_t count)
+/* A decoder as it stands before the last of `count` messages of a golden case, and that message. */
+static const char *case_before(Case *c, size_t which, size_t count)
 {
-    case_init(c, 2);
+    const char *messages = golden[which].messages;
+
+    case_init(c, golden[which].protocol);
     for (size_t i = 1; i < count; i++)
         assert_true(case_one(c, messages, &messages));
     return messages;
 }
 
-static void refuses_cut(const char *messages, size_t count, size_t len)
+static void refuses_cut(size_t which, size_t count, size_t len)
 {
     AUTO_BUF m;
     Case c;
     uint64_t events;
 
     buf_init(&m, MIB(1));
-    (void)kit_put_words(&m, case_before(&c, messages, count));
+    (void)kit_put_words(&m, case_before(&c, which, count));
     events = c.rec.events;
     assert_false(case_bytes(&c, span_of(m.at, len)));
     assert_int_equal(c.err.kind, ERR_PROTOCOL);
@@ -208,14 +234,14 @@ static void refuses_cut(const char *messages, size_t count, size_t len)
     case_fini(&c);
 }
 
-static void refuses_more(const char *messages, size_t count)
+static void refuses_more(size_t which, size_t count)
 {
     AUTO_BUF m;
     Case c;
     uint64_t events;
 
     buf_init(&m, MIB(1));
-    (void)kit_put_words(&m, case_before(&c, messages, count));
+    (void)kit_put_words(&m, case_before(&c, which, count));
     events = c.rec.events;
     buf_putc(&m, 'n');
     assert_false(case_bytes(&c, buf_span(&m)));
@@ -240,8 +266,8 @@ static void test_cut_anywhere(void **state)
             next = kit_put_words(&m, next);
             next += strspn(next, " ");
             for (size_t len = 0; len < m.len; len++, cuts++)
-                refuses_cut(golden[i].messages, count, len);
-            refuses_more(golden[i].messages, count);
+                refuses_cut(i, count, len);
+            refuses_more(i, count);
         }
     }
     assert_true(cuts > 4000);
@@ -256,8 +282,28 @@ static const struct {
     {2, "Z", "message type 'Z' (0x5A) is unknown"},
     {2, "b:0", "message type '?' (0x00) is unknown"},
     {2, "b:255", "message type '?' (0xFF) is unknown"},
-    {2, "b q:1", "BEGIN PREPARE: belongs to protocol 3, 2 is spoken here"},
     {2, "p q:1", "STREAM PREPARE: belongs to protocol 3, 2 is spoken here"},
+    {2, PREPARE_BEGIN, "BEGIN PREPARE: belongs to protocol 3, 2 is spoken here"},
+    {2, "K q:1", "COMMIT PREPARED: belongs to protocol 3, 2 is spoken here"},
+    {2, "r q:1", "ROLLBACK PREPARED: belongs to protocol 3, 2 is spoken here"},
+    {3, PREPARE, "PREPARE: can't come outside a transaction"},
+    {3, BEGIN PREPARE, "PREPARE: can't come inside a transaction"},
+    {3, PREPARE_BEGIN "C b:0 q:0x10 q:0x20 q:6",
+     "COMMIT: can't come inside a transaction to be prepared"},
+    {3, PREPARE_BEGIN "K b:0 q:0x30 q:0x40 q:8 d:7 s:gid",
+     "COMMIT PREPARED: can't come inside a transaction to be prepared"},
+    {3, PREPARE_BEGIN "P b:0 q:0x11 q:0x20 q:6 d:7 s:gid",
+     "PREPARE: the prepare LSN is 0/11, its BEGIN PREPARE said 0/10"},
+    {3, PREPARE_BEGIN "P b:1 q:0x10 q:0x20 q:6 d:7 s:gid",
+     "PREPARE: flags at byte 2 of 34: has bits that nobody knows"},
+    {3, "b q:0x10 q:0x10 q:6 d:7 s:gid",
+     "BEGIN PREPARE: end LSN at byte 17 of 33: is not behind the other LSN"},
+    {3, "b q:0x10 q:0x20 q:6 d:0 s:gid", "BEGIN PREPARE: transaction id at byte 33 of 33: is 0"},
+    {3, "b q:0x10 q:0x20 q:6 d:7 s:", "BEGIN PREPARE: gid at byte 30 of 30: is empty"},
+    {3, "K b:0 q:0 q:0x20 q:6 d:7 s:gid", "COMMIT PREPARED: commit LSN at byte 10 of 34: is 0/0"},
+    {3, "r b:0 q:0x40 q:0x20 q:6 q:6 d:7 s:gid",
+     "ROLLBACK PREPARED: end LSN at byte 18 of 42: is not behind the other LSN"},
+    {4, "A d:9 d:9", "STREAM ABORT: abort LSN does not fit at byte 9 of 9"},
     {1, STREAM, "STREAM START: belongs to protocol 2, 1 is spoken here"},
     {1, "c", "STREAM COMMIT: belongs to protocol 2, 1 is spoken here"},
     {2, "B q:0 q:5 d:7", "BEGIN: final LSN at byte 9 of 21: is 0/0"},
