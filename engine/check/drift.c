@@ -22,15 +22,15 @@ typedef struct Kind {
     "array_to_string(array(select o from unnest(a.attoptions) o where o !~ '^pg_attver='" \
     " order by 1), ', ')"
 
-#define COLUMNS(generated)                                                                                              \
-    "select " REL                                                                                                       \
-    " || '.' || quote_ident(a.attname), concat_ws(' ', format_type(a.atttypid, a.atttypmod),"                           \
+#define COLUMNS(generated)                                                                                                    \
+    "select " REL                                                                                                             \
+    " || '.' || quote_ident(a.attname), concat_ws(' ', format_type(a.atttypid, a.atttypmod),"                                 \
     " case when a.attnotnull then 'not null' end, case when a.attidentity <> '' then 'identity ' || a.attidentity::text end," \
-    " " generated ", 'default ' || pg_get_expr(d.adbin, d.adrelid), 'collate ' || k.collname,"                          \
+    " " generated ", 'default ' || pg_get_expr(d.adbin, d.adrelid), 'collate ' || k.collname,"                                \
     " 'storage ' || a.attstorage::text, nullif(" COLUMN_OPTIONS ", ''))" CLASSES                                              \
-    " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"                                \
-    " left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum"                                               \
-    " left join pg_collation k on k.oid = a.attcollation"                                                               \
+    " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"                                      \
+    " left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum"                                                     \
+    " left join pg_collation k on k.oid = a.attcollation"                                                                     \
     " where c.relkind in ('r', 'p', 'f', 'c') and c.relpersistence <> 't' and" USERS_OWN("n")
 
 static const Kind database_kinds[] = {
