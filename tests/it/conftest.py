@@ -11,6 +11,7 @@ sys.path.insert(0, HERE)
 sys.path.insert(0, os.path.dirname(HERE))
 
 import kb as kb_module  # noqa: E402
+from lab import pgversions  # noqa: E402
 from lab.pgserver import PgServer  # noqa: E402
 
 # Nothing here outlives the machine's crash, and a killed process loses no page that it has written.
@@ -21,10 +22,21 @@ SETTINGS = {"wal_level": "logical", "fsync": "off", "max_wal_senders": 40, "max_
             "timezone": "America/St_Johns"}
 
 
+def lacking(marker):
+    """What a test needs and the servers of this run don't have, in words."""
+    for side, have in (("source", kb_module.SOURCE_MAJOR), ("target", kb_module.TARGET_MAJOR)):
+        least = marker.kwargs.get(side, marker.kwargs.get("both", 0))
+        if have < least:
+            return f"needs PostgreSQL {least} as the {side}, not {have}"
+    return None
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("hooks") and not kb_module.has_hooks():
             item.add_marker(pytest.mark.skip(reason="this build has no crash points: KB_BIN=build/debug/bin/keybridge"))
+        for reason in filter(None, map(lacking, item.iter_markers("needs"))):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_configure(config):
@@ -32,7 +44,7 @@ def pytest_configure(config):
     signal.signal(signal.SIGHUP, lambda *_: None)
     config.addinivalue_line("markers", "matrix: also run with other versions of PostgreSQL as source and target")
     config.addinivalue_line("markers", "hooks: needs a build with named crash points")
-    config.addinivalue_line("markers", "matrix: runs between every pair of PostgreSQL versions too")
+    config.addinivalue_line("markers", "needs(source=N, target=N, both=N): PostgreSQL versions below which it is skipped")
     if not os.access(kb_module.BIN, os.X_OK):
         raise pytest.UsageError(f"{kb_module.BIN} is missing: build it or set KB_BIN")
 
@@ -46,30 +58,35 @@ def scratch():
     kb_module.remove(path)
 
 
-def _server(scratch, name):
-    return PgServer(f"{scratch}/{name}", password=kb_module.PASSWORD, settings=SETTINGS,
+def _server(scratch, name, major):
+    """KB_PG_SOURCE and KB_PG_TARGET choose the versions; 15 is what Debian has."""
+    return PgServer(f"{scratch}/{name}", bindir=pgversions.bindir(major), password=kb_module.PASSWORD, settings=SETTINGS,
                     first_port=25000, last_port=25999)
 
 
 @pytest.fixture(scope="session")
 def source_server(scratch):
-    with _server(scratch, "source") as server:
+    with _server(scratch, "source", kb_module.SOURCE_MAJOR) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def target_server(scratch):
-    with _server(scratch, "target") as server:
+    with _server(scratch, "target", kb_module.TARGET_MAJOR) as server:
         yield server
 
 
 @pytest.fixture
 def fresh_server(scratch, request):
-    """For tests that crash or restart servers: fresh_server(name, **settings) makes one of the test's own."""
+    """For tests that crash or restart servers: fresh_server(name, **settings) makes one of the test's own.
+
+    It has the target's version when its name says so, else the source's; major= asks for another.
+    """
     made = []
 
-    def make(name="own", **settings):
-        server = _server(scratch, f"{name}-{len(made)}-{os.getpid()}-{abs(hash(request.node.nodeid)) % 10**8}")
+    def make(name="own", major=None, **settings):
+        major = major or (kb_module.TARGET_MAJOR if name.startswith("target") else kb_module.SOURCE_MAJOR)
+        server = _server(scratch, f"{name}-{len(made)}-{os.getpid()}-{abs(hash(request.node.nodeid)) % 10**8}", major)
         server.settings.update(settings)
         server.init()
         server.start()

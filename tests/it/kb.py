@@ -22,8 +22,10 @@ import uuid
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests"))
 
+from lab import pgversions  # noqa: E402
 from lab.pgserver import BINDIR, PgServer  # noqa: E402,F401
 
+SOURCE_MAJOR, TARGET_MAJOR = (int(os.environ.get(f"KB_PG_{side}", "15")) for side in ("SOURCE", "TARGET"))
 BIN = os.path.abspath(os.environ.get("KB_BIN", os.path.join(ROOT, "build/release/bin/keybridge")))
 PASSWORD = "s3cret/word@1"                      # has what breaks careless connection strings; must never be printed
 OWN_SCHEMA = "keybridge"                        # progress lives there, on the target only
@@ -356,7 +358,7 @@ class Pair:
         for server in self.servers:
             for (slot,) in server.sql("select slot_name from pg_replication_slots where database = %s", (self.id,)):
                 drop_slot(server, slot)
-            server.sql(f"drop database if exists {self.id} with (force)")
+            drop_database(server, self.id)
 
 
 class Load:
@@ -393,6 +395,22 @@ def drop_slot(server, slot):
             return False                        # taken again meanwhile
         return True
     wait_until(drop, 15, f"slot {slot} to be dropped")
+
+
+def drop_database(server, name):
+    """Drops a database that may still have connections; versions below 13 can't do both at once."""
+    if server.major >= 13:
+        server.sql(f"drop database if exists {name} with (force)")
+        return
+
+    def drop():
+        server.sql("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
+        try:
+            server.sql(f"drop database if exists {name}")
+        except Exception:                       # pylint: disable=broad-except
+            return False                        # they take a moment to go
+        return True
+    wait_until(drop, 15, f"database {name} to be dropped")
 
 
 class Writer(threading.Thread):

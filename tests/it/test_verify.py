@@ -199,7 +199,8 @@ def test_a_physical_copy_compares_by_its_binary_form(fresh_server, kb, scratch):
     src = fresh_server("physical")
     src.sql("create database app")
     src.sql(AWKWARD, dbname="app")
-    copy = PgServer(src.freeze_copy(f"{scratch}/physical-copy-{os.getpid()}"), password=PASSWORD, port=free_port(24000, 24999))
+    copy = PgServer(src.freeze_copy(f"{scratch}/physical-copy-{os.getpid()}"), bindir=src.bindir, password=PASSWORD,
+                    port=free_port(24000, 24999))
     copy.start()
     try:
         def run(kb, code):
@@ -265,7 +266,7 @@ def test_trap_170_counts_are_the_tables(pair):
 
 def test_trap_162_a_read_error_is_an_error(fresh_server, make_pair):
     """A page that can't be read in the middle of a table: neither the end of the table nor a difference."""
-    src, dst = fresh_server("good"), fresh_server("bad")
+    src, dst = fresh_server("good"), fresh_server("target-bad")
     pair = make_pair(src, dst)
     pair.both("create table t (id int primary key, v text); insert into t select k, md5(k::text) from generate_series(1, 20000) k;"
               "create table u (id int primary key); insert into u values (1)")
@@ -395,7 +396,7 @@ def test_stopping_is_prompt(pair):
 
 
 def test_all_databases_of_an_instance(fresh_server, kb):
-    src, dst = fresh_server("many-src"), fresh_server("many-dst")
+    src, dst = fresh_server("many"), fresh_server("target-many")
     for server in (src, dst):
         server.sql("create database one")
         server.sql("create database two")

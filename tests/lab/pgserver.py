@@ -11,6 +11,7 @@ ends with the process that started it, even when that is killed with -9: a watch
 pipe and stops what is left. All waits are on conditions with a time limit.
 """
 import atexit
+import functools
 import os
 import pwd
 import random
@@ -197,6 +198,13 @@ def cleanup(folder):
 
 # --- the server -------------------------------------------------------------------------------------------------------
 
+@functools.lru_cache(maxsize=None)
+def major_of(bindir):
+    """The major version of the programs in a folder."""
+    said = subprocess.run([f"{bindir}/postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"\) (\d+)", said).group(1))
+
+
 class PgServer:
     """One data folder and the server on it. Not thread-safe but for start/stop of different servers."""
 
@@ -226,6 +234,10 @@ class PgServer:
     def __exit__(self, *_):
         self.remove()
 
+    @property
+    def major(self):
+        return major_of(self.bindir)
+
     # making and removing
 
     def init(self, auth=None, *, locale="C.UTF-8", encoding="UTF8", extra=()):
@@ -234,7 +246,7 @@ class PgServer:
         self._make_dir(os.path.dirname(self.datadir), own=False)
         self._make_dir(self.datadir, own=True)
         args = [f"{self.bindir}/initdb", "-D", self.datadir, "-U", self.superuser, "-A", auth, "-E", encoding,
-                f"--locale={locale}", "-N", "--no-instructions", *extra]
+                f"--locale={locale}", "-N", *(["--no-instructions"] if self.major >= 14 else []), *extra]
         pwfile = None
         try:
             if self.password:
@@ -411,7 +423,7 @@ class PgServer:
     def psql(self, text, dbname="postgres", user=None, password=None, check=True, args=("-AtX",)):
         """Output of psql, for its \\-commands and COPY."""
         env = {**self._env(), "PGPASSWORD": (password if password is not None else self.password) or "x"}
-        done = subprocess.run([f"{self.bindir}/psql" if os.path.exists(f"{self.bindir}/psql") else "psql",
+        done = subprocess.run([f"{self.bindir if os.path.exists(f'{self.bindir}/psql') else BINDIR}/psql",
                                *args, "-v", "ON_ERROR_STOP=1", "-h", self.host, "-p", str(self.port),
                                "-U", user or self.superuser, "-d", dbname, "-f", "-"],
                               input=text, capture_output=True, text=True, env=env)
