@@ -295,9 +295,13 @@ static bool ended(WalSender *sender, WalMessage *message, Err *err)
     AUTO_RESULT res = PQgetResult(sender->pg.conn);
 
     message->kind = WAL_END;
-    if (PQresultStatus(res) == PGRES_FATAL_ERROR)
-        return pg_fail(&sender->pg, res, err, "reading the stream");
-    return true;
+    if (PQresultStatus(res) != PGRES_FATAL_ERROR)
+        return true;
+    pg_fail(&sender->pg, res, err, "reading the stream");
+    if (strcmp(err->code, "42704") == 0) /* it is looked up as of each change's own time */
+        err_hint(err, "the slot begins before the publication was made: drop the slot, make it "
+                      "after the publication, and make the copy after both");
+    return false;
 }
 
 bool walsender_next(WalSender *sender, WalMessage *message, Err *err)

@@ -234,7 +234,7 @@ def test_what_is_missing_is_said(scene, missing):
 # goes on where the last one died, and dies at the next place.
 PLACES = ["preflight", "publication", "publication-made", "slot", "slot-made", "marker", "snapshot", "snapshot-asked", "copy",
           "copy-asked", "restore", "restore-asked", "quiet", "quiet-one", "position", "settings", "modify-asked", "stream",
-          "catch-up", "verify", "sequences", "cutover-fence", "cutover-drain", "cutover-close", "cutover-closed",
+          "catch-up", "verify", "definitions", "sequences", "cutover-fence", "cutover-drain", "cutover-close", "cutover-closed",
           "cutover-prove", "cutover-opening", "cutover-opened-one", "cutover-switch", "receipt"]
 
 
@@ -343,3 +343,24 @@ def test_trap_026_cron_jobs_stand_still_on_the_copy(scene):
     done = scene.run("--cutover")
     assert done.code == 0, done
     assert scene.sql(active, [job], "postgres", scene.target) == [(True,)]
+
+
+@pytest.mark.hooks
+def test_trap_020_a_snapshot_of_another_run_is_refused(scene):
+    """The migration's snapshot is replaced by one that has another run's marker."""
+    scene.create(scale=0)
+    assert scene.run(env={"KB_CRASH_AT": "copy"}).code == -9
+    snapshot, = scene.rds.describe_db_snapshots(DBInstanceIdentifier=scene.name, SnapshotType="manual")["DBSnapshots"]
+    name, tags = snapshot["DBSnapshotIdentifier"], snapshot["TagList"]
+    marker, = scene.sql("select obj_description(oid, 'pg_publication') from pg_publication")[0]
+    for dbname in ("shop", "side", "postgres"):
+        scene.sql("comment on publication keybridge is 'keybridge 12345678 of another run'", dbname=dbname)
+    scene.rds.delete_db_snapshot(DBSnapshotIdentifier=name)
+    scene.rds.create_db_snapshot(DBSnapshotIdentifier=name, DBInstanceIdentifier=scene.name, Tags=tags)
+    wait_for("the other snapshot", lambda: scene.rds.describe_db_snapshots(DBSnapshotIdentifier=name)["DBSnapshots"][0][
+        "Status"] == "available", 60)
+    for dbname in ("shop", "side", "postgres"):
+        scene.sql("comment on publication keybridge is %s", [marker], dbname=dbname)
+    done = scene.run()
+    assert done.code != 0 and "it comes from another snapshot" in done.error(), done
+    assert scene.accepts_writes(scene.name)
