@@ -5,6 +5,7 @@
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
 #include "engine/cmd/cmd.h"
+#include "engine/move/preflight.h"
 #include "engine/stream/stream.h"
 
 #define LIVE_MS 250
@@ -57,14 +58,33 @@ static void show_logged(const StreamStatus *s)
 typedef struct Watcher {
     Stream *stream;
     Stop ended;
+    const char *source_dsn; /* secret */
     pthread_t thread;
 } Watcher;
+
+/* Told once, and no reason to stop: the stream itself says what is wrong with the source. */
+static void tell_uncarried(const Watcher *w)
+{
+    PgOptions options = {.stop = &w->ended};
+    AUTO_PG pg = {0};
+    Arena arena ON_EXIT(arena_fini);
+    Findings findings = {.arena = &arena};
+    Err err = ERR_INIT;
+
+    arena_init(&arena, KIB(16));
+    if (!pg_open(&pg, w->source_dsn, ERR_SOURCE, &options, &err) ||
+        !preflight_uncarried(&pg, &findings, &err))
+        log_debug("what the stream doesn't carry isn't known", F_STR("error", err.text));
+    for (const Finding *f = findings.first; f; f = f->next)
+        log_info("not carried by the stream", F_STR("what", f->check), F_STR("finding", f->text));
+}
 
 static void *watch(void *self)
 {
     Watcher *w = self;
     bool live = isatty(STDERR_FILENO);
 
+    tell_uncarried(w);
     while (!stop_wait(&w->ended, live ? LIVE_MS : LOG_MS)) {
         StreamStatus status = stream_status(w->stream);
 
@@ -77,9 +97,9 @@ static void *watch(void *self)
     return NULL;
 }
 
-static bool run_watched(Stream *stream, const Stop *stop, Err *err)
+static bool run_watched(Stream *stream, const char *source_dsn, const Stop *stop, Err *err)
 {
-    Watcher w = {.stream = stream};
+    Watcher w = {.stream = stream, .source_dsn = source_dsn};
     bool done;
     int failed;
 
@@ -176,7 +196,7 @@ static bool run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *
     stream = stream_new(&stream_conf, err);
     if (!stream)
         return false;
-    if (!run_watched(stream, stop, err)) {
+    if (!run_watched(stream, conf->source, stop, err)) {
         stream_free(stream);
         return false;
     }

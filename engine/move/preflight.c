@@ -86,22 +86,6 @@ static const Check database_checks[] = {
      " and not pg_has_role(current_user, datdba, 'USAGE')",
      "the user doesn't own the database, so it can't close it for the application at the cut-over",
      "GRANT the owner's role TO the user"},
-    {"unlogged", FINDING_WARN,
-     "select " TABLE_NAME USER_TABLES " and c.relpersistence = 'u' order by 1",
-     "unlogged tables: empty on the new side, as after a crash",
-     "fill them again after the cut-over, or SET LOGGED now"},
-    {"large objects", FINDING_WARN,
-     "select count(*) || ' large objects' from pg_largeobject_metadata having count(*) > 0",
-     "large objects are in the copy; what changes in them later isn't carried by logical replication",
-     "don't write large objects until the cut-over, or move them into bytea columns"},
-    {"materialized view", FINDING_NOTE,
-     "select quote_ident(schemaname) || '.' || quote_ident(matviewname) from pg_matviews order by 1",
-     "materialized views hold what they held when the copy was made",
-     "REFRESH them on the new side after the cut-over"},
-    {"foreign table", FINDING_NOTE,
-     "select " TABLE_NAME
-     " from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' order by 1",
-     "foreign tables point at the same remote data from both sides", ""},
     {"trigger", FINDING_NOTE,
      "select " TABLE_NAME
      " || ' ' || quote_ident(t.tgname) from pg_trigger t join pg_class c on c.oid = t.tgrelid join"
@@ -118,6 +102,26 @@ static const Check database_checks[] = {
     {"publication", FINDING_REFUSE, "select pubname from pg_publication where pubname = $1",
      "a publication of that name exists already and this migration didn't make it",
      "choose another name with --publication, or drop it if nobody uses it"},
+};
+
+/* What is there that a stream doesn't carry. */
+static const Check uncarried_checks[] = {
+    {"unlogged", FINDING_WARN,
+     "select " TABLE_NAME USER_TABLES " and c.relpersistence = 'u' order by 1",
+     "unlogged tables: empty on the new side, as after a crash",
+     "fill them again after the cut-over, or SET LOGGED now"},
+    {"large objects", FINDING_WARN,
+     "select count(*) || ' large objects' from pg_largeobject_metadata having count(*) > 0",
+     "large objects are in the copy; what changes in them later isn't carried by logical replication",
+     "don't write large objects until the cut-over, or move them into bytea columns"},
+    {"materialized view", FINDING_NOTE,
+     "select quote_ident(schemaname) || '.' || quote_ident(matviewname) from pg_matviews order by 1",
+     "materialized views hold what they held when the copy was made",
+     "REFRESH them on the new side after the cut-over"},
+    {"foreign table", FINDING_NOTE,
+     "select " TABLE_NAME
+     " from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' order by 1",
+     "foreign tables point at the same remote data from both sides", ""},
 };
 
 static const Check server_checks[] = {
@@ -224,6 +228,16 @@ static bool check_jobs(Pg *pg, const char *database, Findings *findings, Err *er
            pg_exec(pg, "set row_security = off", err);
 }
 
+bool preflight_uncarried(Pg *pg, Findings *findings, Err *err)
+{
+    const char *database = PQdb(pg->conn);
+
+    for (size_t i = 0; i < ARRAY_LEN(uncarried_checks); i++)
+        if (!run_check(pg, &uncarried_checks[i], database, NULL, findings, err))
+            return false;
+    return check_jobs(pg, database, findings, err);
+}
+
 bool preflight_database(Pg *pg, const PreflightNeeds *needs, Findings *findings, Err *err)
 {
     const char *database = PQdb(pg->conn);
@@ -231,7 +245,7 @@ bool preflight_database(Pg *pg, const PreflightNeeds *needs, Findings *findings,
     for (size_t i = 0; i < ARRAY_LEN(database_checks); i++)
         if (!run_check(pg, &database_checks[i], database, needs->publication, findings, err))
             return err_context(err, "database %s", database);
-    return check_jobs(pg, database, findings, err);
+    return preflight_uncarried(pg, findings, err) || err_context(err, "database %s", database);
 }
 
 bool preflight_databases(Pg *pg, const char *only, Arena *arena, const char ***names, size_t *count,

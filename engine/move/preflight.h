@@ -43,6 +43,9 @@ typedef struct PreflightNeeds {
 MUST_USE bool preflight_server(Pg *pg, const PreflightNeeds *needs, Findings *findings, Err *err);
 MUST_USE bool preflight_database(Pg *pg, const PreflightNeeds *needs, Findings *findings, Err *err);
 
+/* Only what a stream of this database doesn't carry; part of preflight_database too. */
+MUST_USE bool preflight_uncarried(Pg *pg, Findings *findings, Err *err);
+
 /* Databases that take connections, without templates and rdsadmin, in order; *names in the arena.
  */
 MUST_USE bool preflight_databases(Pg *pg, const char *only, Arena *arena, const char ***names,

@@ -1,5 +1,6 @@
 """keybridge replicate between two PostgreSQL servers: what arrives, what is confirmed, how it ends."""
 import os
+import re
 
 import pytest
 
@@ -600,3 +601,14 @@ def test_target_of_another_encoding(pair):
     pair.source.sql("insert into \"tä\" values (1, 'é ñ ÿ'), (2, repeat('ü', 3000)); update \"tä\" set \"ö\" = \"ö\" || 'ß'")
     pair.replicate(code=0)
     assert pair.source.rows('public."tä"') == pair.target.rows('public."tä"')         # their digests are of other bytes
+
+
+def test_trap_078_what_the_stream_does_not_carry_is_said(pair):
+    pair.both("create table t (a int primary key); create unlogged table u (a int)")
+    pair.source.sql("select lo_create(1); create materialized view m as select 1 as one")
+    pair.prepare()
+    pair.source.sql("insert into t values (1); insert into u values (1)")
+    done = pair.replicate(until=pair.lsn())
+    assert done.code == 0, done
+    for what in ("public.u", "1 large objects", "public.m"):
+        assert re.search(rf"not carried by the stream.*{what}", done.err), (what, done)
