@@ -14,6 +14,13 @@
 #include "engine/base/stop.h"
 #include "engine/model/txn.h"
 
+/* A unique index of the target besides the key: columns of rel. */
+typedef struct Unique {
+    const uint16_t *columns;
+    uint16_t count;
+    bool nulls_equal; /* NULLS NOT DISTINCT */
+} Unique;
+
 /* A target table as seen through one source relation. Immutable but for `cautious`; made by
  * describe, freed by table_free. */
 typedef struct Table Table;
@@ -23,12 +30,14 @@ struct Table {
     const uint16_t
         *key; /* columns of rel by which a row is found; key_count 0: only by the whole row */
     uint16_t key_count;
-    bool spread;       /* rows with different key bytes can't depend on each other: they may go to
-                          different lanes */
-    bool ordered;      /* rows are written one by one in their order, never set-wise */
-    bool inserts_only; /* identity NOTHING: an update or delete can't be found */
-    bool triggers;     /* ALWAYS or REPLICA triggers fire for what we write */
-    bool deferrable;   /* constraints that are checked at the end */
+    const Unique *uniques; /* what could make rows with different keys depend on each other */
+    uint16_t unique_count;
+    bool spread;          /* rows whose keys and unique values have different bytes can't depend on
+                             each other: they may go to different lanes */
+    bool ordered;         /* rows are written one by one in their order, never set-wise */
+    bool inserts_only;    /* identity NOTHING: an update or delete can't be found */
+    bool triggers;        /* ALWAYS or REPLICA triggers fire for what we write */
+    bool deferrable;      /* constraints that are checked at the end */
     uint64_t fingerprint; /* of everything that routing depends on */
     /* Batches left in which it is written in order, because set-wise failed lately: unique values
      * that move between rows. */
@@ -57,8 +66,8 @@ typedef struct Step {
     const Txn *txn;
 } Step;
 
-/* The part of one lane in one table: net effects, to be written deletes, updates, inserts; or steps
- * in order. */
+/* The part of one lane in one table: net effects, to be written deletes, updates, inserts; and
+ * steps in order, which don't depend on them. */
 typedef struct TableRows TableRows;
 struct TableRows {
     TableRows *next;

@@ -60,8 +60,10 @@ static const char indexes_sql[] =
     "  (select pg_catalog.bool_and(a.attnotnull) from pg_attribute a where a.attrelid = i.indrelid"
     "     and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),"
     "  not exists (select from pg_collation c where c.oid = any (i.indcollation::oid[])"
-    "     and (pg_catalog.to_jsonb(c) ->> 'collisdeterministic')::bool is false)" /* 12 and later
-                                                                                     have it */
+    "     and (pg_catalog.to_jsonb(c) ->> 'collisdeterministic')::bool is false)," /* 12 and later
+                                                                                      have it */
+    "  i.indexprs is not null,"
+    "  coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false)" /* 15 and later */
     " from pg_index i join pg_class c on c.oid = i.indexrelid"
     " where (i.indisunique or i.indisexclusion) and i.indislive"
     "  and (i.indrelid = $1::oid or (not c.relispartition and i.indrelid in (select oid from tree)))"
@@ -293,24 +295,48 @@ static bool is_implied(const PgTable *t, const PGresult *indexes, int row)
     return true;
 }
 
-static bool can_spread(const PgTable *t, const Catalogue *c)
+static bool is_bytewise_column(const PgTable *t, const Catalogue *c, unsigned column)
 {
-    if (t->base.key_count == 0 || t->base.triggers)
+    int row = row_of_column(c->columns, t->base.rel->columns[column].name);
+    uint32_t sent = t->base.rel->columns[column].type_oid;
+
+    return is_bytewise(cell_oid(c->columns, row, 5), *PQgetvalue(c->columns, row, 6)) &&
+           cell_true(c->columns, row, 8) &&
+           (!sent || sent >= FIRST_USER_OID || is_bytewise(sent, 'b'));
+}
+
+/* False: an index through which rows depend on each other in ways that their values' bytes don't
+ * show. The predicate of a partial index may be ignored: rows only look more dependent then. */
+static bool add_unique(PgTable *t, const Catalogue *c, int row, Unique *unique)
+{
+    uint16_t *columns = arena_array(&t->arena, uint16_t, t->base.rel->column_count + 1);
+
+    if (cell_true(c->indexes, row, 4) || cell_true(c->indexes, row, 9) ||
+        !cell_true(c->indexes, row, 8) ||
+        !index_columns(t->base.rel, PQgetvalue(c->indexes, row, 6), columns, &unique->count))
         return false;
-    for (unsigned i = 0; i < t->base.key_count; i++) {
-        int row = row_of_column(c->columns, t->base.rel->columns[t->base.key[i]].name);
-
-        uint32_t sent = t->base.rel->columns[t->base.key[i]].type_oid;
-
-        if (!is_bytewise(cell_oid(c->columns, row, 5), *PQgetvalue(c->columns, row, 6)) ||
-            !cell_true(c->columns, row, 8) ||
-            (sent && sent < FIRST_USER_OID && !is_bytewise(sent, 'b')))
+    for (unsigned i = 0; i < unique->count; i++)
+        if (!is_bytewise_column(t, c, columns[i]))
             return false;
-    }
-    for (int row = 0; row < PQntuples(c->indexes); row++)
-        if (!is_implied(t, c->indexes, row))
-            return false;
+    unique->columns = columns;
+    unique->nulls_equal = cell_true(c->indexes, row, 10);
     return true;
+}
+
+static bool can_spread(PgTable *t, const Catalogue *c)
+{
+    Unique *uniques = arena_array(&t->arena, Unique, (size_t)PQntuples(c->indexes) + 1);
+    bool can = t->base.key_count > 0 && !t->base.triggers;
+
+    for (unsigned i = 0; can && i < t->base.key_count; i++)
+        can = is_bytewise_column(t, c, t->base.key[i]);
+    for (int row = 0; can && row < PQntuples(c->indexes); row++)
+        if (!is_implied(t, c->indexes, row))
+            can = add_unique(t, c, row, &uniques[t->base.unique_count++]);
+    t->base.uniques = uniques;
+    if (!can)
+        t->base.unique_count = 0;
+    return can;
 }
 
 static uint64_t print_of(const PgTable *t)
@@ -323,6 +349,13 @@ static uint64_t print_of(const PgTable *t)
 
         print = XXH3_64bits_withSeed(name, strlen(name), print);
     }
+    for (unsigned u = 0; u < t->base.unique_count; u++)
+        for (unsigned i = 0; i < t->base.uniques[u].count; i++) {
+            const char *name = rel->columns[t->base.uniques[u].columns[i]].name;
+
+            print = XXH3_64bits_withSeed(name, strlen(name),
+                                         print + u + (t->base.uniques[u].nulls_equal ? 1000 : 0));
+        }
     return print * 4 + (t->base.spread ? 1 : 0) + (t->base.triggers ? 2 : 0);
 }
 

@@ -837,12 +837,10 @@ bool write_rows(Applier *self, const TableRows *rows, Err *err)
 {
     Job *job ON_EXIT(job_drop) = NULL;
 
-    if (rows->step_count)
-        return write_steps(self, rows, err);
     job = job_new(pg_applier_of(self), rows->table, err);
     return job && run_deletes(job, rows->deletes, rows->delete_count, err) &&
            write_updates(job, rows, err) &&
-           run_inserts(job, rows->inserts, rows->insert_count, err);
+           run_inserts(job, rows->inserts, rows->insert_count, err) && write_steps(self, rows, err);
 }
 
 bool write_truncate(Applier *self, Table *const *tables, size_t count, const Change *change,

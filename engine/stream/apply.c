@@ -146,10 +146,34 @@ static void wait_for_lanes(Apply *apply)
     pthread_mutex_unlock(&apply->lock);
 }
 
+/* The choice isn't recorded: of the two, the one that was made before the crash gives the
+ * fingerprint that was. */
+static Plan *plan_partial(Apply *apply, Batch *batch, Err *err)
+{
+    Plan *plan = plan_new(batch, apply->conf.lanes, false, &apply->table_source, err);
+
+    if (!plan || plan->fingerprint == apply->partial_print ||
+        plan_again(plan, apply->conf.lanes, true, &apply->table_source, err))
+        return plan;
+    plan_free(plan);
+    return NULL;
+}
+
+static Plan *plan_for(Apply *apply, Batch *batch, Err *err)
+{
+    unsigned together = atomic_load(&apply->together);
+
+    if (apply->progress.partial)
+        return plan_partial(apply, batch, err);
+    if (together)
+        atomic_store(&apply->together, together - 1);
+    return plan_new(batch, apply->conf.lanes, together > 0, &apply->table_source, err);
+}
+
 static bool route_part(Apply *apply, Batch *batch)
 {
     Err err = ERR_INIT;
-    Plan *plan = plan_new(batch, apply->conf.lanes, &apply->table_source, &err);
+    Plan *plan = plan_for(apply, batch, &err);
 
     if (plan && check_partial(apply, plan, &err)) {
         publish(apply, plan);

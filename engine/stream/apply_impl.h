@@ -56,6 +56,7 @@ struct Apply {
 
     Lane *lanes;
     unsigned lane_count;
+    atomic_uint together; /* batches left in which tables with unique indexes aren't cut */
     pthread_t router, watcher;
     bool router_running, watcher_running;
 

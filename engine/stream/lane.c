@@ -583,20 +583,25 @@ static bool is_replayable(Apply *apply, const Err *err)
     return !err->transient || tie_broken;
 }
 
-/* Unique values that move between rows will do so again: such tables are written in order for a
- * while. What failed for their definition may have been altered. */
+/* Unique values that move between rows, unseen, will do so again: for a while such tables aren't
+ * cut, and when that doesn't help are written in order. What failed for their definition may have
+ * been altered. */
 static void learn(Apply *apply, const Plan *plan, const Err *err)
 {
     bool unique = strcmp(err->code, "23505") == 0 || strcmp(err->code, "23P01") == 0;
 
     if (!unique && strncmp(err->code, "23", 2) != 0 && strcmp(err->code, "row-count") != 0 &&
-        plan->form != PLAN_EXACT)
+        !apply->tie_broken && plan->form != PLAN_EXACT)
         apply_forget_tables(apply);
-    if (!unique || plan->form != PLAN_PARTS)
+    if ((!unique && !apply->tie_broken) || plan->form != PLAN_PARTS)
         return;
+    if (plan->could_split && !plan->together) {
+        atomic_store(&apply->together, CAUTIOUS_BATCHES);
+        return;
+    }
     for (unsigned lane = 0; lane < plan->lanes; lane++)
         for (TableRows *rows = plan->parts[lane]; rows; rows = rows->next)
-            if (!rows->table->spread)
+            if (!rows->table->spread || rows->table->unique_count)
                 atomic_store(&rows->table->cautious, CAUTIOUS_BATCHES);
 }
 

@@ -1,5 +1,7 @@
 #include "engine/stream/router.h"
 
+#include "engine/stream/kin.h"
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -8,10 +10,12 @@ typedef struct Use {
     const Relation *rel;
     Table *table;
     size_t changes;
-    bool moved;      /* an update changes a key */
-    bool in_order;   /* written step by step */
-    bool spread;     /* over all lanes, by key */
-    unsigned lane;   /* unless spread */
+    bool moved;    /* an update changes a key */
+    bool in_order; /* written step by step */
+    bool spread;   /* over all lanes, by key */
+    unsigned lane; /* unless spread */
+    Kin *kin;      /* rows that depend on each other; NULL: none do, or all may */
+    size_t dealt;
     uint64_t digest; /* of the keys that were spread, in order */
     Compact *parts;  /* one for each lane when spread, else one */
 } Use;
@@ -177,40 +181,48 @@ static void assign_lanes(Uses *uses, unsigned lanes)
     }
 }
 
-static unsigned lanes_worthwhile(const Uses *uses, const Batch *batch, unsigned lanes)
+/* A table is cut when its rows can be told apart, and where that is dear (unique values have to be
+ * looked at) only when it is more than one lane's share. */
+static bool is_worth_cutting(const Use *use, size_t changes, unsigned lanes)
+{
+    if (!use->table->spread || lanes == 1)
+        return false;
+    return use->table->unique_count == 0 || use->changes > changes / lanes;
+}
+
+/* How each table is written, and over how many lanes. `steps`: everything in order. Where a table's
+ * rows go doesn't depend on that. */
+static unsigned decide(Uses *uses, const Batch *batch, unsigned lanes, Plan *plan, bool steps)
 {
     bool any_spread = false;
 
     if (batch->lanes_before)
-        return batch->lanes_before;
-    for (size_t i = 0; i < uses->count; i++)
-        any_spread |= uses->all[i]->spread;
-    if (batch->change_count < ROUTER_SPREAD_LEAST || (!any_spread && uses->count < 2))
-        return 1;
-    return lanes;
-}
-
-/* How each table is written. `steps`: everything in order. Where a table's rows go doesn't depend
- * on it. */
-static void decide(Uses *uses, bool steps)
-{
+        lanes = batch->lanes_before;
+    else if (batch->change_count < ROUTER_SPREAD_LEAST)
+        lanes = 1;
+    plan->could_split = false;
     for (size_t i = 0; i < uses->count; i++) {
         Use *use = uses->all[i];
         unsigned cautious = atomic_load(&use->table->cautious);
+        bool splits = is_worth_cutting(use, batch->change_count, lanes);
 
-        use->spread = use->table->spread && !use->moved && use->table->key_count;
-        use->in_order =
-            steps || use->moved || use->table->ordered || use->table->key_count == 0 || cautious;
+        plan->could_split |= splits && use->table->unique_count;
+        use->spread = splits && (use->table->unique_count == 0 || !plan->together);
+        use->in_order = steps || use->table->ordered || use->table->key_count == 0 || cautious;
+        if (use->table->key_count && (use->moved || (use->spread && use->table->unique_count)))
+            use->kin = kin_new(use->table, uses->arena, use->changes);
+        any_spread |= use->spread;
         if (cautious && !steps)
             atomic_store(&use->table->cautious, cautious - 1);
     }
+    return batch->lanes_before || any_spread || uses->count > 1 ? lanes : 1;
 }
 
 /* Of everything that decided where rows went: also the keys' bytes, which a source could send in
  * another form. */
 static uint64_t fingerprint_of(const Uses *uses, unsigned lanes)
 {
-    uint64_t print = XXH3_64bits_withSeed(&lanes, sizeof(lanes), 1); /* 1: this way of routing */
+    uint64_t print = XXH3_64bits_withSeed(&lanes, sizeof(lanes), 2); /* 2: this way of routing */
 
     for (size_t i = 0; i < uses->count; i++) {
         const Use *use = uses->all[i];
@@ -235,28 +247,53 @@ static void make_parts(Uses *uses, unsigned lanes)
     }
 }
 
+/* False: a key isn't known. */
+static bool find_kin(Uses *uses, const Batch *batch, Err *err)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < uses->count; i++)
+        any |= uses->all[i]->kin != NULL;
+    for (const Txn *txn = batch->first; any && txn; txn = txn->next)
+        for (const Change *change = txn->first; change; change = change->next) {
+            Use *use = is_row(change) ? use_of(uses, change->rel, err) : NULL;
+
+            if (use && use->kin && !kin_add(use->kin, change))
+                return false;
+        }
+    return true;
+}
+
+static bool deal_one(Use *use, const Change *change, const Txn *txn, unsigned lanes)
+{
+    bool in_order = use->in_order;
+    uint64_t hash = 0, family;
+    Compact *part;
+
+    if ((use->spread || !in_order) && !key_hash(use->table, change_key(change), &hash))
+        return false;
+    family = hash;
+    if (use->kin) {
+        family = kin_family(use->kin, use->dealt);
+        in_order |= kin_is_tied(use->kin, use->dealt++);
+    }
+    if (use->spread)
+        use->digest = (use->digest ^ hash ^ (family << 1)) * UINT64_C(0x9E3779B97F4A7C15);
+    part = &use->parts[use->spread ? (unsigned)((family >> 32) % lanes) : 0];
+    if (in_order)
+        compact_step(part, change, txn);
+    else
+        compact_add(part, change, txn, hash);
+    return true;
+}
+
 /* False: can't be compacted. */
 static bool deal(Uses *uses, const Batch *batch, unsigned lanes, Err *err)
 {
     for (const Txn *txn = batch->first; txn; txn = txn->next)
-        for (const Change *change = txn->first; change; change = change->next) {
-            uint64_t hash = 0;
-            Use *use;
-            Compact *part;
-
-            if (!is_row(change))
-                continue;
-            use = use_of(uses, change->rel, err);
-            if ((use->spread || !use->in_order) && !key_hash(use->table, change_key(change), &hash))
+        for (const Change *change = txn->first; change; change = change->next)
+            if (is_row(change) && !deal_one(use_of(uses, change->rel, err), change, txn, lanes))
                 return false;
-            if (use->spread)
-                use->digest = (use->digest ^ hash) * UINT64_C(0x9E3779B97F4A7C15);
-            part = &use->parts[use->spread ? (unsigned)((hash >> 32) % lanes) : 0];
-            if (use->in_order)
-                compact_step(part, change, txn);
-            else
-                compact_add(part, change, txn, hash);
-        }
     return true;
 }
 
@@ -304,8 +341,9 @@ static bool route(Plan *plan, unsigned lanes, const TableSource *tables, bool st
         return true;
     }
     plan->deferrable = uses.deferrable;
-    decide(&uses, steps);
-    lanes = lanes_worthwhile(&uses, plan->batch, lanes);
+    lanes = decide(&uses, plan->batch, lanes, plan, steps);
+    if (!find_kin(&uses, plan->batch, err))
+        return true;
     assign_lanes(&uses, lanes);
     make_parts(&uses, lanes);
     plan->parts = arena_array(&plan->arena, TableRows *, lanes);
@@ -317,7 +355,7 @@ static bool route(Plan *plan, unsigned lanes, const TableSource *tables, bool st
     return true;
 }
 
-Plan *plan_new(Batch *batch, unsigned lanes, const TableSource *tables, Err *err)
+Plan *plan_new(Batch *batch, unsigned lanes, bool together, const TableSource *tables, Err *err)
 {
     Plan *plan = calloc(1, sizeof(*plan));
 
@@ -325,11 +363,18 @@ Plan *plan_new(Batch *batch, unsigned lanes, const TableSource *tables, Err *err
         abort();
     arena_init(&plan->arena, KIB(64));
     plan->batch = batch;
+    plan->together = together;
     if (!route(plan, lanes, tables, false, err)) {
         plan_free(plan);
         return NULL;
     }
     return plan;
+}
+
+bool plan_again(Plan *plan, unsigned lanes, bool together, const TableSource *tables, Err *err)
+{
+    plan->together = together;
+    return route(plan, lanes, tables, false, err);
 }
 
 void plan_free(Plan *plan)

@@ -2,8 +2,8 @@
  *
  * Routing is a pure function of the batch's content, the number of lanes and the tables as the
  * target describes them (their fingerprint travels with the progress): after a crash between lanes'
- * commits the same batch gives the same parts. Rows of one key share a lane; so do all rows of a
- * table whose rows can depend on each other.
+ * commits the same batch gives the same parts. Rows that can depend on each other share a lane (see
+ * kin.h); so do all rows of a table whose rows depend on each other in ways that can't be seen.
  */
 #ifndef ROUTER_H
 #define ROUTER_H
@@ -33,6 +33,9 @@ typedef struct Plan {
     TableRows **parts; /* one list for each lane */
     uint64_t fingerprint;
     bool deferrable;
+    bool together;    /* tables with unique indexes aren't cut: their values moved lately between
+                         rows, unseen */
+    bool could_split; /* … and that would make a difference */
 } Plan;
 
 /* Fewer changes than this go to one lane: a second one would cost more than it brings. */
@@ -40,7 +43,11 @@ typedef struct Plan {
 
 /* Takes the batch over, whatever happens. NULL: a failure that says nothing about the batch
  * (connection, stop). */
-MUST_USE Plan *plan_new(Batch *batch, unsigned lanes, const TableSource *tables, Err *err);
+MUST_USE Plan *plan_new(Batch *batch, unsigned lanes, bool together, const TableSource *tables,
+                        Err *err);
+/* Routes it again with another `together`. */
+MUST_USE bool plan_again(Plan *plan, unsigned lanes, bool together, const TableSource *tables,
+                         Err *err);
 void plan_free(Plan *plan); /* with its batch; NULL is fine */
 /* The part of one lane as it would be written row by row: for a batch that other lanes have
  * already. */

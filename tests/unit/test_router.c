@@ -34,6 +34,8 @@ static Made relations[TABLES];
 static Table descriptions[TABLES];
 static const uint16_t first_column[1] = {0};
 static const uint16_t two_columns[2] = {0, 1};
+static const uint16_t second_column[1] = {1};
+static const Unique second_is_unique = {second_column, 1, false};
 static uint64_t seed;
 
 static uint32_t rnd(uint32_t most)
@@ -55,8 +57,8 @@ static bool describe(void *self, const Relation *rel, Table **table, Err *err)
 
 static const TableSource source = {NULL, describe};
 
-/* 0 keyed, spread; 1 keyed by two columns, spread; 2 keyed, with a further unique key: one lane; 3
- * without a key, FULL; 4 keyed under FULL. */
+/* 0 keyed, spread; 1 keyed by two columns, spread; 2 keyed, with a further unique column; 3
+ * without a key, FULL; 4 keyed under FULL, with a further unique column. */
 static void set_up(void)
 {
     static const char *const names[TABLES] = {"plain", "pair", "unique", "keyless", "full"};
@@ -71,7 +73,11 @@ static void set_up(void)
         made_init(&relations[i], i + 1, names[i], identity[i], columns[i]);
         *t = (Table){
             .rel = &relations[i].rel, .place = names[i], .key = first_column, .key_count = 1};
-        t->spread = i < 2 || i == 4;
+        t->spread = i != 3;
+        if (i == 2 || i == 4) {
+            t->uniques = &second_is_unique;
+            t->unique_count = 1;
+        }
         t->fingerprint = i;
     }
     descriptions[1].key = two_columns;
@@ -335,7 +341,7 @@ static void random_batches_come_out_equal(void **state)
             before = after;
             b = random_batch(&after, s % 2);
             b->lanes_before = lanes; /* small batches too */
-            plan = plan_new(b, lanes, &source, &err);
+            plan = plan_new(b, lanes, s % 3 == 0, &source, &err);
             assert_non_null(plan);
             assert_int_equal(plan->form, PLAN_PARTS);
             assert_int_equal(plan->lanes, lanes);
@@ -360,7 +366,7 @@ static void random_batches_come_out_equal(void **state)
                     Plan *again;
 
                     plan->batch->lanes_before = lanes;
-                    again = plan_new(plan->batch, lanes, &source, &err);
+                    again = plan_new(plan->batch, lanes, s % 3 == 0, &source, &err);
                     assert_int_equal(again->fingerprint, plan->fingerprint);
                     plan->batch = NULL;
                     plan_free(plan);
@@ -422,7 +428,7 @@ static void gathering_comes_out_equal(void **state)
 static Plan *planned(Batch *b, unsigned lanes)
 {
     Err err = ERR_INIT;
-    Plan *plan = plan_new(b, lanes, &source, &err);
+    Plan *plan = plan_new(b, lanes, false, &source, &err);
 
     assert_non_null(plan);
     return plan;
@@ -455,6 +461,112 @@ static void net_effects(void **state)
     assert_memory_equal(rows->updates[0]->image[1].at, "x", 1);
     assert_int_equal(rows->updates[0]->image[2].kind, VALUE_UNCHANGED);
     assert_memory_equal(rows->updates[0]->image[3].at, "z", 1);
+    plan_free(plan);
+}
+
+/* The lane that has a row, and whether its changes are written in their order. */
+static unsigned lane_of(const Plan *plan, const char *key, bool *in_order)
+{
+    unsigned found = 0, lane_found = 99;
+    char text[12];
+
+    *in_order = false;
+    for (unsigned lane = 0; lane < plan->lanes; lane++)
+        for (const TableRows *rows = plan->parts[lane]; rows; rows = rows->next) {
+            bool here = false;
+
+            for (size_t i = 0; i < rows->step_count; i++)
+                if (strcmp(text_of(change_key(rows->steps[i].change)[0], text), key) == 0)
+                    here = *in_order = true;
+            for (size_t i = 0; i < rows->update_count; i++)
+                here |= strcmp(text_of(rows->updates[i]->key[0], text), key) == 0;
+            for (size_t i = 0; i < rows->insert_count; i++)
+                here |= strcmp(text_of(rows->inserts[i]->image[0], text), key) == 0;
+            for (size_t i = 0; i < rows->delete_count; i++)
+                here |= strcmp(text_of(rows->deletes[i]->key[0], text), key) == 0;
+            found += here;
+            if (here)
+                lane_found = lane;
+        }
+    assert_int_equal(found, 1);
+    return lane_found;
+}
+
+static void fill_rows(Batch *b, Txn *txn, unsigned t, int from, int to)
+{
+    char id[12], u[12];
+
+    for (int i = from; i < to; i++) {
+        snprintf(id, sizeof(id), "%d", i);
+        snprintf(u, sizeof(u), "u%d", i);
+        INSERT(b, txn, &relations[t], id, u, "c", "d");
+    }
+}
+
+/* Rows that have one unique value by turns share a lane and keep their order; the others are spread
+ * and compacted. */
+static void related_rows_share_a_lane(void **state)
+{
+    Batch *b = batch_new();
+    Txn *txn = rows_txn(b, 1);
+    Err err = ERR_INIT;
+    bool in_order[4];
+    unsigned lane;
+    Plan *plan;
+
+    (void)state;
+    fill_rows(b, txn, 4, 0, 2000);
+    UPDATE(b, txn, &relations[4], ROW(b, "9001", "x", "c", "d"), "9001", NULL, "c", "d");
+    UPDATE(b, txn, &relations[4], ROW(b, "9002", "y", "c", "d"), "9002", "x", "c", "d");
+    UPDATE(b, txn, &relations[4], ROW(b, "9003", "z", "c", "d"), "9003", "y", "c", "d");
+    UPDATE(b, txn, &relations[4], ROW(b, "9004", "7", "c", "d"), "9004", NULL, "c", "d");
+    plan = plan_new(b, 4, false, &source, &err);
+    assert_non_null(plan);
+    assert_int_equal(plan->lanes, 4);
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(plan->parts[i]->insert_count > 300);
+    lane = lane_of(plan, "9001", &in_order[0]);
+    assert_int_equal(lane_of(plan, "9002", &in_order[1]), lane);
+    assert_int_equal(lane_of(plan, "9003", &in_order[2]), lane);
+    lane_of(plan, "9004", &in_order[3]);
+    assert_true(in_order[0] && in_order[1] && in_order[2] && !in_order[3]);
+    /* When such values moved unseen, the table isn't cut. */
+    assert_true(plan->could_split);
+    assert_true(plan_again(plan, 4, true, &source, &err));
+    assert_true(plan->could_split);
+    assert_int_equal(plan->lanes, 1);
+    plan_free(plan);
+}
+
+/* A key that moves takes only the rows it meets out of the compaction. */
+static void moved_keys_keep_their_order_alone(void **state)
+{
+    Batch *b = batch_new();
+    Txn *txn = rows_txn(b, 1);
+    Err err = ERR_INIT;
+    bool in_order[3];
+    size_t inserts = 0, steps = 0;
+    unsigned lane;
+    Plan *plan;
+
+    (void)state;
+    fill_rows(b, txn, 0, 0, 2000);
+    UPDATE(b, txn, &relations[0], ROW(b, "5", "\1", "\1", "\1"), "7001", "b", "c", "d");
+    UPDATE(b, txn, &relations[0], ROW(b, "6", "\1", "\1", "\1"), "5", "b", "c", "d");
+    plan = plan_new(b, 4, false, &source, &err);
+    assert_non_null(plan);
+    assert_int_equal(plan->lanes, 4);
+    lane = lane_of(plan, "5", &in_order[0]);
+    assert_int_equal(lane_of(plan, "6", &in_order[1]), lane);
+    lane_of(plan, "7", &in_order[2]);
+    assert_true(in_order[0] && in_order[1] && !in_order[2]);
+    for (unsigned i = 0; i < 4; i++)
+        for (const TableRows *rows = plan->parts[i]; rows; rows = rows->next) {
+            inserts += rows->insert_count;
+            steps += rows->step_count;
+        }
+    assert_int_equal(inserts, 1998);
+    assert_int_equal(steps, 4);
     plan_free(plan);
 }
 
@@ -531,6 +643,8 @@ int main(void)
         cmocka_unit_test(random_batches_come_out_equal),
         cmocka_unit_test(gathering_comes_out_equal),
         cmocka_unit_test(net_effects),
+        cmocka_unit_test(related_rows_share_a_lane),
+        cmocka_unit_test(moved_keys_keep_their_order_alone),
         cmocka_unit_test(contradictions_are_left_to_the_exact_replay),
         cmocka_unit_test(small_batches_take_one_lane),
         cmocka_unit_test(barriers_and_big_transactions_are_serial),

@@ -1,0 +1,111 @@
+"""Lanes: what may be written side by side is, and what may not comes out right all the same."""
+import pytest
+
+import kb
+
+pytestmark = pytest.mark.matrix
+
+MORE = ["--lanes=4", "--log-level=debug"]
+
+
+def lanes_used(pair, since="0/0"):
+    """Over how many lanes the widest batch since a position went: how a backlog is cut depends on the moment."""
+    return pair.target.one("select max(lanes) from keybridge.progress where last_commit::pg_lsn > %s", (since,))
+
+
+def replayed(done):
+    return done.err.count("batch is replayed in exact order")
+
+
+def test_a_table_with_unique_indexes_is_cut(pair):
+    """Every kind of unique index that can be looked through: more of them, several columns, partial, NULLS."""
+    pair.both("""create table t (id int primary key, u int unique, a int, b text, c text, unique (a, b));
+        create unique index on t (c) where a > 100""")
+    pair.prepare()
+    pair.source.sql("insert into t select g, g, g % 50, 'b' || g, 'c' || g from generate_series(1, 4000) g")
+    done = pair.replicate(*MORE, code=0)
+    assert lanes_used(pair) == 4 and replayed(done) == 0
+    since = pair.lsn()
+    pair.source.sql("update t set b = b || 'x', u = u + 10000")
+    pair.source.sql("delete from t where id % 4 = 0")
+    done = pair.replicate(*MORE, code=0)
+    pair.same()
+    assert lanes_used(pair, since) == 4 and replayed(done) == 0
+
+
+@pytest.mark.parametrize("index", ["unique index on t (lower(v))", "unique index on t (n)", "index on t (v)"])
+def test_indexes_that_cannot_be_looked_through(pair, index):
+    """Equality wider than the bytes': the whole table goes to one lane. An ordinary index doesn't matter."""
+    pair.both(f"create table t (id int primary key, n numeric, v text); create {index}")
+    pair.prepare()
+    pair.source.sql("insert into t select g, g, 'v' || g from generate_series(1, 2000) g")
+    pair.replicate(*MORE, code=0)
+    pair.same()
+    assert lanes_used(pair) == (1 if "unique" in index else 4)
+
+
+def test_rows_that_hand_on_a_value_share_a_lane(pair):
+    """Under FULL every move of a unique value is seen: nothing has to be tried twice."""
+    pair.both("create table t (id int primary key, u int unique, v text); alter table t replica identity full")
+    pair.prepare()
+    pair.source.sql("insert into t select g, g, 'v' from generate_series(1, 3000) g")
+    pair.replicate(*MORE, code=0)
+    con = pair.source.connect()
+    with con.cursor() as cur:
+        for i in range(0, 600, 3):
+            cur.execute("update t set u = null where id = %s; update t set u = %s where id = %s; update t set u = %s where id = %s",
+                        (i + 1, i + 1, i + 2, i + 2, i + 3))
+        cur.execute("update t set v = 'w'")
+        cur.execute("delete from t where id = 2000")
+        cur.execute("insert into t values (9000, 2000, 'in its place')")
+    con.close()
+    done = pair.replicate(*MORE, code=0)
+    pair.same()
+    assert lanes_used(pair) == 4 and replayed(done) == 0, done
+
+
+def test_values_that_move_unseen(pair):
+    """Without old rows the second lane waits for the first: that is seen, the batch is replayed, and the table isn't cut for a while."""
+    pair.both("create table t (id int primary key, u int unique, v text)")
+    pair.prepare()
+    pair.source.sql("insert into t select g, g, 'v' from generate_series(1, 3000) g")
+    pair.replicate(*MORE, code=0)
+    run = pair.start(*MORE)
+    for n in range(3):
+        pair.source.sql("delete from t where id <= 600")
+        pair.source.sql("insert into t select 100000 * %s + g, g, 'has it now' from generate_series(1, 600) g", (n + 1,))
+        pair.source.sql("delete from t where id > 100000 * %s", (n + 1,))
+        pair.source.sql("insert into t select g, g, 'back' from generate_series(1, 600) g")
+        pair.caught_up()
+    pair.same()
+    assert run.stop().err.count("waited for each other") <= 1
+
+
+def test_key_moves_leave_the_others_set_wise(pair):
+    pair.both("create table t (id int primary key, v text)")
+    pair.prepare()
+    pair.source.sql("insert into t select g, 'v' from generate_series(1, 3000) g")
+    pair.replicate(*MORE, code=0)
+    since = pair.lsn()
+    pair.source.sql("update t set id = id + 10000 where id % 100 = 0")
+    pair.source.sql("update t set v = 'w' where id % 2 = 0")
+    pair.source.sql("update t set id = id - 10000 where id > 10000")
+    done = pair.replicate(*MORE, code=0)
+    pair.same()
+    assert lanes_used(pair, since) == 4 and replayed(done) == 0
+
+
+def test_cascades_come_as_rows(pair):
+    """Foreign keys don't order rows: the lanes' sessions are replicas, whose constraint triggers and actions don't fire."""
+    pair.both("""create table p (id int primary key); create table c (id int primary key, p int references p on delete cascade on update cascade);
+        create table d (id int primary key, c int references c on delete set null)""")
+    pair.prepare()
+    pair.source.sql("insert into p select g from generate_series(1, 1000) g; insert into c select g, g from generate_series(1, 1000) g;"
+                    "insert into d select g, g from generate_series(1, 1000) g")
+    pair.source.sql("delete from p where id % 3 = 0")
+    pair.source.sql("update p set id = id + 5000 where id % 2 = 0")
+    pair.source.sql("delete from c where id % 5 = 0")
+    done = pair.replicate(*MORE, code=0)
+    pair.same()
+    assert lanes_used(pair) == 4 and replayed(done) == 0
+    assert kb.difference(pair.source, pair.target) is None
