@@ -399,6 +399,7 @@ static bool find_table(Pg *pg, PgTable *t, Err *err)
     }
     t->oid = cell_oid(res, 0, 0);
     t->partitioned = kind == 'p';
+    t->plain_with = pg->version < 120000;
     t->base.triggers = cell_true(res, 0, 2);
     t->base.deferrable = cell_true(res, 0, 3);
     return true;
@@ -673,8 +674,10 @@ static void put_alike(Buf *sql, const PgShape *shape, int key_first, bool as_tex
  * (no parallel plans in these sessions), and the limit ends it at the first row. */
 static void put_match(Buf *sql, const PgShape *shape, int key_first)
 {
+    buf_puts(sql, "with m (o, c) as ");
+    buf_puts(sql, shape->table->plain_with ? "(" : "materialized (");
     for (int branch = 0; branch < 3; branch++) {
-        buf_puts(sql, branch ? " union all (" : "with m (o, c) as materialized ((");
+        buf_puts(sql, branch ? " union all (" : "(");
         buf_puts(sql, "select x.tableoid, x.ctid from ");
         pg_put_target(sql, shape->table);
         buf_puts(sql, " as x where ");

@@ -24,6 +24,7 @@ typedef struct PgTable {
     uint32_t oid;
     unsigned number; /* in this process: part of the names of prepared statements */
     bool partitioned;
+    bool plain_with; /* before 12 a WITH is always materialized, and the word is unknown */
     PgColumn *columns;
     bool *in_key;
 } PgTable;

@@ -224,14 +224,25 @@ class Database:
     def tables(self):
         return [r[0] for r in self.sql(self.TABLES, (OWN_SCHEMA,))]
 
-    def digest(self, table):
-        """(rows, sum of row hashes): equal multisets have equal digests, whatever the order."""
+    def digest(self, table, floats=False):
+        """(rows, sum of row hashes): equal multisets have equal digests, whatever the order. floats: see _row."""
         return self.sql(self.EXACT + f"""select count(*), coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0),
-            coalesce(sum(('x' || substr(h, 17))::bit(64)::bigint), 0) from (select md5(kb_row::text) h from only {table} kb_row) x""")[0]
+            coalesce(sum(('x' || substr(h, 17))::bit(64)::bigint), 0)
+            from (select md5({self._row(table, floats)}) h from only {table} kb_row) x""")[0]
 
-    def rows(self, table):
+    def rows(self, table, floats=False):
         """Every row as text, exact and ordered."""
-        return [r[0] for r in self.sql(self.EXACT + f'select kb_row::text from only {table} kb_row order by kb_row::text collate "C"')]
+        row = self._row(table, floats)
+        return [r[0] for r in self.sql(self.EXACT + f'select {row} from only {table} kb_row order by {row} collate "C"')]
+
+    def _row(self, table, floats):
+        """A row as text. Versions below 12 write floats in their own way: with floats, by their bits."""
+        if not floats:
+            return "kb_row::text"
+        columns = self.sql("""select case atttypid when 'float8'::regtype then format('float8send(kb_row.%%I)', attname)
+            when 'float4'::regtype then format('float4send(kb_row.%%I)', attname) else format('kb_row.%%I', attname) end
+            from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped order by attnum""", (table,))
+        return f"row({', '.join(c for (c,) in columns)})::text"
 
     def sequences(self):
         names = self.sql('select format($$%I.%I$$, schemaname, sequencename) collate "C" from pg_sequences order by 1')
@@ -240,6 +251,7 @@ class Database:
 
 def difference(source, target, tables=None):
     """None when both hold the same; else what differs first, in words. Databases, see above."""
+    floats = (source.server.major < 12) != (target.server.major < 12)
     mine, theirs = source.tables(), target.tables()
     if tables is None:
         if mine != theirs:
@@ -247,9 +259,9 @@ def difference(source, target, tables=None):
                    f"only on target {sorted(set(theirs) - set(mine))}"
         tables = mine
     for table in tables:
-        if source.digest(table) == target.digest(table):
+        if source.digest(table, floats) == target.digest(table, floats):
             continue
-        a, b = source.rows(table), target.rows(table)
+        a, b = source.rows(table, floats), target.rows(table, floats)
         for i in range(max(len(a), len(b))):
             left, right = (x[i] if i < len(x) else None for x in (a, b))
             if left != right:

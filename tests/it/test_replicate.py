@@ -6,6 +6,8 @@ import pytest
 
 import kb
 
+pytestmark = pytest.mark.matrix
+
 
 def test_one_row(pair):
     pair.both("create table t (a int primary key, b text)")
@@ -14,7 +16,7 @@ def test_one_row(pair):
     done = pair.replicate("--json", code=0)
     pair.same()
     result = done.json()
-    assert result["changes"] == 3 and result["format"] == "binary"
+    assert result["changes"] == 3 and result["format"] == ("binary" if kb.SOURCE_MAJOR >= 14 else "text")
 
 
 def test_pgbench_then_until(pair):
@@ -66,6 +68,7 @@ def lock(pair, table):
     return con
 
 
+@pytest.mark.needs(source=12)
 def test_trap_003_nothing_is_confirmed_early(pair):
     """While the target stands still, other WAL and keepalives must not move the slot."""
     pair.both("create table t (a int primary key); create table other (a int)")
@@ -119,7 +122,8 @@ def test_trap_005_past_the_end(pair):
 def test_until_in_the_future_waits(pair):
     pair.both("create table t (a int primary key)")
     pair.prepare()
-    end = pair.source.one("select (pg_current_wal_lsn() + 100000)::text")
+    high, low = (int(x, 16) for x in pair.lsn().split("/"))
+    end = f"{high:X}/{low + 100000:X}"
     run = pair.start(until=end)
     kb.time.sleep(2)
     assert run.alive()
@@ -139,6 +143,7 @@ def test_until_is_reached_on_an_idle_source(pair):
         assert done.seconds < 5
 
 
+@pytest.mark.needs(source=12)
 def test_until_at_the_start_of_a_commit(pair):
     """The position of a commit record itself includes that commit."""
     pair.both("create table t (a int primary key)")
@@ -217,6 +222,7 @@ begin
 end $$"""
 
 
+@pytest.mark.needs(source=14)
 def test_streamed_with_rolled_back_savepoints(pair):
     pair.both("create table t (a int primary key, b text); create table u (a int primary key)")
     pair.source.sql(STREAMED)
@@ -239,6 +245,7 @@ def test_streamed_with_rolled_back_savepoints(pair):
     run.stop()
 
 
+@pytest.mark.needs(source=14)
 def test_ddl_inside_a_streamed_transaction(pair):
     pair.both("create table t (a int primary key, b text)")
     pair.source.sql(f"alter database {pair.id} set logical_decoding_work_mem = '64kB'")
@@ -344,6 +351,7 @@ def test_spool_folder_cannot_be_made(pair):
 
 # --- connections -------------------------------------------------------------------------------------------------------
 
+@pytest.mark.needs(source=12)
 def test_trap_028_stalled_target_keeps_the_connection(pair):
     pair.both("create table t (a int primary key, b text)")
     pair.prepare()
@@ -364,6 +372,7 @@ def test_trap_028_stalled_target_keeps_the_connection(pair):
     assert "interrupted" not in done.err
 
 
+@pytest.mark.needs(source=12)
 def test_half_open_source_is_noticed(pair):
     pair.both("create table t (a int primary key)")
     pair.prepare()
@@ -409,7 +418,7 @@ def test_types_with_other_oids_go_as_text(pair):
         alter database {0} set intervalstyle = 'sql_standard'; alter database {0} set bytea_output = 'escape'""".format(pair.id))
     pair.source.sql("""insert into t values (1, 'ok', '{sad,ok}', 0.1::float8 + 0.2::float8, '\\x00ff27', '-1 year 2 days 3:04:05.000006')""")
     done = pair.replicate("--json", code=0)
-    assert done.json()["format"] == "text" and "mood" in done.err
+    assert done.json()["format"] == "text" and ("mood" in done.err or kb.SOURCE_MAJOR < 14)
     pair.same()
 
 
@@ -453,6 +462,7 @@ def test_trap_012_slot_made_again(pair):
     refused(pair.replicate(), 7, "is confirmed up to", "copy must be made again")
 
 
+@pytest.mark.needs(source=13)
 def test_trap_013_slot_invalidated(fresh_server, target_server, make_pair):
     source = fresh_server("source", max_slot_wal_keep_size="1MB", max_wal_size="32MB", min_wal_size="32MB")
     pair = make_pair(source, target_server)
@@ -595,7 +605,7 @@ def test_second_signal_ends_at_once(pair):
 
 def test_target_of_another_encoding(pair):
     pair.target.server.sql(f"drop database {pair.id}")
-    pair.target.server.sql(f"create database {pair.id} template template0 encoding latin1 locale 'C'")
+    pair.target.server.sql(f"create database {pair.id} template template0 encoding latin1 lc_collate 'C' lc_ctype 'C'")
     pair.both("create table \"tä\" (a int primary key, \"ö\" text)")
     pair.prepare()
     pair.source.sql("insert into \"tä\" values (1, 'é ñ ÿ'), (2, repeat('ü', 3000)); update \"tä\" set \"ö\" = \"ö\" || 'ß'")
