@@ -52,7 +52,8 @@ static void show_logged(const StreamStatus *s)
              F_LSN("durable", s->durable_end.at), F_U64("lag_bytes", s->lag_bytes),
              F_U64("lag_ms", s->lag_us / 1000), F_U64("transactions", s->transactions),
              F_U64("changes", s->changes), F_U64("per_s", (uint64_t)s->transactions_per_s),
-             F_U64("spool_bytes", s->spool_bytes), F_U64("reconnects", s->reconnects));
+             F_U64("spool_bytes", s->spool_bytes), F_U64("reconnects", s->reconnects),
+             F_STR("wal_status", s->slot.wal_status), F_U64("retained_bytes", s->slot.retained));
 }
 
 typedef struct Watcher {
@@ -139,8 +140,11 @@ static void print_json(const StreamConf *conf, const StreamStatus *s, double sec
                LSN_ARGS(s->durable_end.at));
     buf_printf(&out, ",\"transactions\":%" PRIu64 ",\"changes\":%" PRIu64 ",\"bytes\":%" PRIu64,
                s->transactions, s->changes, s->bytes);
-    buf_printf(&out, ",\"seconds\":%.3f,\"format\":\"%s\",\"reconnects\":%" PRIu64 "}\n", seconds,
-               s->binary ? "binary" : "text", s->reconnects);
+    buf_printf(&out,
+               ",\"seconds\":%.3f,\"format\":\"%s\",\"reconnects\":%" PRIu64 ",\"slot_state\":",
+               seconds, s->binary ? "binary" : "text", s->reconnects);
+    slotstate_put_json(&out, &s->slot);
+    buf_puts(&out, "}\n");
     fputs(buf_str(&out), stdout);
 }
 
@@ -169,6 +173,7 @@ static bool fill(StreamConf *stream, const Conf *conf, const char *spool_dir, Er
         .txn_memory = conf->spool_memory,
         .spool_dir = spool_dir,
         .skip_failed = conf->skip_failed,
+        .source_disk_free = conf->source_disk_free,
         .retry_most_s = (unsigned)((conf->retry + 999) / 1000),
     };
     return parse_option("start-lsn", conf->start_lsn, &stream->start, err) &&

@@ -75,6 +75,8 @@ static void put_progress(const json_t *progress, const char *key, char *out, siz
 {
     const json_t *value = json_object_get(progress, key);
 
+    if (!value)
+        value = json_object_get(json_object_get(progress, "slot_state"), key);
     *out = '\0';
     if (json_is_string(value))
         snprintf(out, size, "%s", json_string_value(value));
@@ -85,8 +87,9 @@ static void put_progress(const json_t *progress, const char *key, char *out, siz
 static void add_progress(const Seen *seen, const char *database, struct libscols_line *line,
                          size_t at)
 {
-    static const char *const keys[] = {"applied_lsn", "lag_bytes", "lag_ms", "transactions_per_s",
-                                       "at"};
+    static const char *const keys[] = {
+        "applied_lsn",    "lag_bytes",      "lag_ms",       "transactions_per_s",
+        "retained_bytes", "safe_wal_bytes", "minutes_left", "at"};
     json_t *progress = json_loads(fact(seen, database, "progress"), 0, NULL);
 
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
@@ -100,8 +103,9 @@ static void add_progress(const Seen *seen, const char *database, struct libscols
 
 static void print_databases(const Seen *seen)
 {
-    static const char *const heads[] = {"DATABASE",  "SLOT",   "CONSISTENT", "START", "APPLIED",
-                                        "LAG BYTES", "LAG MS", "TX/S",       "AS OF"};
+    static const char *const heads[] = {"DATABASE", "SLOT",      "CONSISTENT", "START",
+                                        "APPLIED",  "LAG BYTES", "LAG MS",     "TX/S",
+                                        "WAL KEPT", "WAL SAFE",  "MIN LEFT",   "AS OF"};
     struct libscols_table *table = scols_new_table();
 
     for (size_t i = 0; i < ARRAY_LEN(heads); i++)

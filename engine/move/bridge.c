@@ -24,16 +24,19 @@ static void keep_progress(Move *move)
         StreamStatus s = follow_status(move->follow, i);
         Err ignored = ERR_INIT;
         char at[LSN_TEXT];
-        char json[256];
+        AUTO_BUF json;
         char when[WALL_TEXT];
 
-        snprintf(json, sizeof(json),
-                 "{\"at\":\"%s\",\"applied_lsn\":\"%s\",\"lag_bytes\":%" PRIu64
-                 ",\"lag_ms\":%" PRId64 ",\"transactions\":%" PRIu64
-                 ",\"transactions_per_s\":%.0f,\"spool_bytes\":%" PRIu64 "}",
-                 wall_text(wall_us(), when), lsn_text(s.applied_end.at, at), s.lag_bytes,
-                 s.lag_us / 1000, s.transactions, s.transactions_per_s, s.spool_bytes);
-        if (!move_put(move, move->dbs[i].name, "progress", json, &ignored))
+        buf_init(&json, KIB(4));
+        buf_printf(&json,
+                   "{\"at\":\"%s\",\"applied_lsn\":\"%s\",\"lag_bytes\":%" PRIu64
+                   ",\"lag_ms\":%" PRId64 ",\"transactions\":%" PRIu64
+                   ",\"transactions_per_s\":%.0f,\"spool_bytes\":%" PRIu64 ",\"slot_state\":",
+                   wall_text(wall_us(), when), lsn_text(s.applied_end.at, at), s.lag_bytes,
+                   s.lag_us / 1000, s.transactions, s.transactions_per_s, s.spool_bytes);
+        slotstate_put_json(&json, &s.slot);
+        buf_putc(&json, '}');
+        if (!move_put(move, move->dbs[i].name, "progress", buf_str(&json), &ignored))
             log_debug("progress not kept", F_STR("error", ignored.text));
     }
 }
@@ -77,6 +80,7 @@ StreamConf bridge_stream_conf(const Move *move, const MoveDb *db, const char *sp
         .txn_memory = conf->spool_memory,
         .spool_dir = spool_dir,
         .skip_failed = conf->skip_failed,
+        .source_disk_free = conf->source_disk_free,
         .retry_most_s = (unsigned)(conf->retry / 1000),
     };
 }

@@ -52,6 +52,7 @@ typedef struct Session {
     Pg ask; /* an ordinary connection to the source */
     bool asking;
     uint64_t asked_ms;
+    uint64_t slot_asked_ms;
     char encoding[64]; /* of the target */
     bool binary;
     Apply *apply;
@@ -482,6 +483,41 @@ static void tell_quiet(Session *s)
     (void)assembler_quiet(s->assembler, s->quiet);
 }
 
+/* The slot's state comes with it, now and then. */
+static bool send_question(Session *s, uint64_t now)
+{
+    const char *slot = s->stream->conf.slot;
+
+    if (s->slot_asked_ms && now - s->slot_asked_ms < SLOTWATCH_MS)
+        return PQsendQuery(s->ask.conn, source_end_sql(s->facts.is_standby)) == 1;
+    s->slot_asked_ms = now;
+    return PQsendQueryParams(s->ask.conn, slotwatch_sql(s->facts.version, s->facts.is_standby), 1,
+                             NULL, &slot, NULL, NULL, 0) == 1;
+}
+
+static const char *text_or_null(const PGresult *res, int column)
+{
+    return PQgetisnull(res, 0, column) ? NULL : PQgetvalue(res, 0, column);
+}
+
+static void take_answer(Session *s, const PGresult *res)
+{
+    Err ignored = ERR_INIT;
+    uint64_t end;
+
+    if (PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1)
+        return;
+    if (lsn_parse(pg_cell(res, 0, 0), &end, &ignored)) {
+        s->empty_at = position_of_lsn(end);
+        s->source_end = later(s->source_end, s->empty_at);
+    }
+    if (PQnfields(res) == 4) {
+        SlotAnswer answer = {text_or_null(res, 1), text_or_null(res, 2), text_or_null(res, 3)};
+
+        slotwatch_take(&s->stream->watch, s->stream->conf.slot, &answer, mono_ms());
+    }
+}
+
 /* Asked without waiting; a source that doesn't answer here is noticed on the other connection. */
 static void ask_source_end(Session *s)
 {
@@ -491,7 +527,7 @@ static void ask_source_end(Session *s)
 
     if (s->asking || !s->ask.conn || now - s->asked_ms < (at_until ? PING_MS / 2 : ASK_MS))
         return;
-    s->asking = PQsendQuery(s->ask.conn, source_end_sql(s->facts.is_standby)) == 1;
+    s->asking = send_question(s, now);
     s->asked_ms = now;
     if (!s->asking)
         pg_close(&s->ask);
@@ -509,19 +545,12 @@ static void hear_source_end(Session *s)
         return;
     }
     while (!PQisBusy(s->ask.conn)) {
-        Err ignored = ERR_INIT;
-        uint64_t end;
-
         res = PQgetResult(s->ask.conn);
         if (!res) {
             s->asking = false;
             return;
         }
-        if (PQresultStatus(res) == PGRES_TUPLES_OK &&
-            lsn_parse(pg_cell(res, 0, 0), &end, &ignored)) {
-            s->empty_at = position_of_lsn(end);
-            s->source_end = later(s->source_end, s->empty_at);
-        }
+        take_answer(s, res);
         PQclear(res);
     }
 }
@@ -690,6 +719,7 @@ static void fill_status(Session *s, StreamStatus *status)
     status->changes = before->changes + counters.changes;
     status->bytes = before->bytes + s->bytes;
     status->spool_bytes = spool_dir_bytes(s->stream->spool);
+    status->slot = s->stream->watch.now;
     status->phase = s->behind || status->lag_us > 1000000 ? STREAM_CATCHING_UP : STREAM_FOLLOWING;
     add_rates(s, status);
 }

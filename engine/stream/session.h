@@ -32,6 +32,7 @@ struct Stream {
     StreamStatus before; /* counters of earlier attempts */
     RateSample rates[RATE_SECONDS + 1];
     size_t rate_count;
+    SlotWatch watch;
     int sender_pid; /* of the newest walsender, on the source; 0: none yet */
 };
 

@@ -56,6 +56,22 @@ static bool check_server(Pg *source, SourceFacts *facts, Err *err)
     return true;
 }
 
+/* Newer minors have a list of the plugins that may be used. */
+static bool check_plugin(Pg *source, Err *err)
+{
+    AUTO_RESULT res = pg_rows(
+        source, err,
+        "select setting from pg_catalog.pg_settings where name = 'output_plugin_libraries'"
+        " and not exists (select from pg_catalog.unnest(pg_catalog.string_to_array(setting, ',')) p"
+        "  where pg_catalog.btrim(p, ' \"') in ('pgoutput', '$libdir/pgoutput', '*'))");
+
+    if (!res || PQntuples(res) == 0)
+        return res != NULL;
+    err_fail(err, ERR_SOURCE, "output_plugin_libraries of the source is '%s', without pgoutput",
+             PQgetvalue(res, 0, 0));
+    return err_hint(err, "add pgoutput to output_plugin_libraries and reload the source");
+}
+
 static bool check_publication(Pg *source, const char *publication, Err *err)
 {
     AUTO_RESULT res = pg_rows(
@@ -87,7 +103,9 @@ enum {
     SLOT_CONFIRMED,
     SLOT_RESTART,
     SLOT_WAL,
-    SLOT_TWO_PHASE
+    SLOT_TWO_PHASE,
+    SLOT_REASON,
+    SLOT_SYNCED
 };
 
 static bool slot_is_missing(const char *slot, Err *err)
@@ -97,20 +115,50 @@ static bool slot_is_missing(const char *slot, Err *err)
     return err_hint(
         err,
         "SELECT pg_create_logical_replication_slot('%s', 'pgoutput') before the copy is made; a slot made "
-        "later misses what was written in between",
+        "later misses what was written in between. If it was there: somebody dropped it, or a failover lost it "
+        "(only slots with failover, from version 17 on, survive that), and the copy must be made again",
         slot);
 }
 
-static bool slot_is_lost(const char *slot, Err *err)
+static const struct {
+    const char *reason;
+    const char *text;
+    const char *hint;
+} losses[] = {
+    {"wal_removed", "the source has removed WAL that it needed", "raise max_slot_wal_keep_size"},
+    {"rows_removed", "the source has removed catalog rows that it needed",
+     "turn hot_standby_feedback on, with a physical slot between primary and standby"},
+    {"wal_level_insufficient", "wal_level of the source was lowered",
+     "set wal_level = logical (on RDS rds.logical_replication = 1) and restart the source"},
+    {"idle_timeout", "nobody read from it for idle_replication_slot_timeout",
+     "raise idle_replication_slot_timeout"},
+};
+
+static bool slot_is_lost(const char *slot, const char *reason, Err *err)
 {
-    err_fail(err, ERR_FAITHFUL,
-             "replication slot \"%s\" was invalidated: the source has removed WAL that it needed",
-             slot);
+    size_t i = 0;
+
+    while (i + 1 < ARRAY_LEN(losses) && strcmp(losses[i].reason, reason) != 0)
+        i++;
+    if (strcmp(losses[i].reason, reason) != 0)
+        i = 0; /* before version 17 there was no other reason on a primary */
+    err_fail(err, ERR_FAITHFUL, "replication slot \"%s\" was invalidated: %s", slot,
+             losses[i].text);
     err_code(err, "55000");
     return err_hint(
-        err,
-        "what was in that WAL can't be streamed any more: raise max_slot_wal_keep_size, drop the slot, "
-        "and make the copy again");
+        err, "what it had can't be streamed any more: %s, drop the slot, and make the copy again",
+        losses[i].hint);
+}
+
+/* A slot that a standby keeps for the day when it is promoted. */
+static bool slot_is_synced(const char *slot, Err *err)
+{
+    err_fail(
+        err, ERR_SOURCE,
+        "replication slot \"%s\" of this standby is kept in step with its primary's and can't be read",
+        slot);
+    err_code(err, "55000");
+    return err_hint(err, "connect to the primary");
 }
 
 static bool check_slot_kind(const PGresult *res, const char *slot, Err *err)
@@ -139,18 +187,23 @@ static void end_own(Pg *source, const char *pid, int own_pid)
 
 static bool check_slot(Pg *source, const char *slot, int own_pid, SourceFacts *facts, Err *err)
 {
-    static const char before_13[] =
+    static const char *const more[] = {
+        [0] = "null, false, null, false",
+        [13] = "wal_status, false, null, false",
+        [14] = "wal_status, two_phase, null, false",
+        [16] = "wal_status, two_phase, case when conflicting then 'rows_removed' end, false",
+        [17] = "wal_status, two_phase, invalidation_reason, synced",
+    };
+    size_t at = size_min((size_t)source->version / 10000, ARRAY_LEN(more) - 1);
+    char sql[512];
+
+    while (!more[at])
+        at--;
+    snprintf(
+        sql, sizeof(sql),
         "select slot_type, plugin, database, database = pg_catalog.current_database(), active_pid,"
-        " confirmed_flush_lsn, restart_lsn, null, false from pg_catalog.pg_replication_slots where slot_name = $1";
-    static const char before_14[] =
-        "select slot_type, plugin, database, database = pg_catalog.current_database(), active_pid,"
-        " confirmed_flush_lsn, restart_lsn, wal_status, false from pg_catalog.pg_replication_slots where slot_name = $1";
-    static const char now[] =
-        "select slot_type, plugin, database, database = pg_catalog.current_database(), active_pid,"
-        " confirmed_flush_lsn, restart_lsn, wal_status, two_phase from pg_catalog.pg_replication_slots where slot_name = $1";
-    const char *sql = source->version < 130000   ? before_13
-                      : source->version < 140000 ? before_14
-                                                 : now;
+        " confirmed_flush_lsn, restart_lsn, %s from pg_catalog.pg_replication_slots where slot_name = $1",
+        more[at]);
     AUTO_RESULT res = pg_rows(source, err, sql, slot);
 
     if (!res)
@@ -159,8 +212,11 @@ static bool check_slot(Pg *source, const char *slot, int own_pid, SourceFacts *f
         return slot_is_missing(slot, err);
     if (!check_slot_kind(res, slot, err))
         return false;
-    if (span_is(pg_cell(res, 0, SLOT_WAL), "lost") || PQgetisnull(res, 0, SLOT_RESTART))
-        return slot_is_lost(slot, err);
+    if (span_is(pg_cell(res, 0, SLOT_WAL), "lost") || PQgetisnull(res, 0, SLOT_RESTART) ||
+        !PQgetisnull(res, 0, SLOT_REASON))
+        return slot_is_lost(slot, PQgetvalue(res, 0, SLOT_REASON), err);
+    if (facts->is_standby && truth(res, SLOT_SYNCED))
+        return slot_is_synced(slot, err);
     if (PQgetisnull(res, 0, SLOT_CONFIRMED)) {
         err_fail(err, ERR_SOURCE,
                  "replication slot \"%s\" has no confirmed position: it isn't complete", slot);
@@ -197,6 +253,7 @@ bool source_check(Pg *source, const char *slot, const char *publication, int own
         return err_fail(err, ERR_SOURCE,
                         "the source's version %d has no pgoutput; 10 is the oldest that has",
                         source->version / 10000);
-    return check_server(source, facts, err) && check_publication(source, publication, err) &&
+    return check_server(source, facts, err) && check_plugin(source, err) &&
+           check_publication(source, publication, err) &&
            check_slot(source, slot, own_pid, facts, err) && ask_end(source, facts, err);
 }

@@ -58,6 +58,7 @@ Stream *stream_new(const StreamConf *conf, Err *err)
     stream->conf.spool_dir =
         copy_of(conf->spool_dir && *conf->spool_dir ? conf->spool_dir : "keybridge-state/spool");
     stream->until = conf->until;
+    stream->watch.disk_free = conf->source_disk_free;
     pthread_mutex_init(&stream->lock, NULL);
     stream->spool = spool_dir_open(stream->conf.spool_dir, SPOOL_MEMORY, err);
     if (!stream->spool) {

@@ -9,6 +9,7 @@
 
 #include "engine/base/stop.h"
 #include "engine/model/position.h"
+#include "engine/stream/slotwatch.h"
 
 typedef struct Stream Stream;
 
@@ -27,7 +28,8 @@ typedef struct StreamConf {
         txn_memory; /* bytes of one transaction kept in memory; beyond that it goes to the spool */
     const char *spool_dir; /* made when missing; one file per big transaction, removed afterwards */
     bool skip_failed;
-    unsigned retry_most_s; /* give up reconnecting after so long without success; 0: never */
+    uint64_t source_disk_free; /* bytes, as the operator knows; 0: unknown */
+    unsigned retry_most_s;     /* give up reconnecting after so long without success; 0: never */
 } StreamConf;
 
 typedef enum StreamPhase {
@@ -50,6 +52,7 @@ typedef struct StreamStatus {
     int64_t lag_us;       /* age of the oldest thing not applied; 0 when caught up */
     uint64_t transactions, changes, bytes; /* since start */
     uint64_t spool_bytes;
+    SlotState slot;
     uint64_t reconnects;
     double transactions_per_s, changes_per_s; /* over the last seconds */
 } StreamStatus;
