@@ -305,7 +305,7 @@ static bool pin_settings(Pg *pg, Err *err)
         "set extra_float_digits = 3; set bytea_output = 'hex'; set search_path = pg_catalog;"
         "set array_nulls = on; set xmloption = content; set standard_conforming_strings = on;"
         "set row_security = off; set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;"
-        "set lc_monetary = 'C'; set default_transaction_deferrable = off;"
+        "set lc_monetary = 'C'; set default_transaction_deferrable = off; set quote_all_identifiers = off;"
         "select pg_catalog.set_config('client_encoding', pg_catalog.getdatabaseencoding(), false)";
     AUTO_RESULT res = PQexec(pg->conn, common);
 

@@ -309,6 +309,14 @@ def test_schema_differences_are_named(pair):
     assert table_of(r, "w")["verdict"] == "equal", "the rows can be compared and are"
 
 
+def test_quoting_is_no_difference(pair):
+    """format_type quotes as the session's setting says."""
+    pair.both("create type mood as enum ('sad'); create table t (a int primary key, b mood[])")
+    pair.target.sql(f"alter database {pair.id} set quote_all_identifiers = on")
+    result = verify(pair)
+    assert result["drift"] == [] and result["equal"]
+
+
 def test_columns_in_another_order_are_the_same_columns(pair):
     pair.source.sql("create table t (id int primary key, a int, b text); insert into t values (1, 2, 'x')")
     pair.target.sql("create table t (b text, gone int, id int primary key, a int); alter table t drop gone; insert into t values ('x', 1, 2)")
