@@ -153,7 +153,7 @@ check-asan check-tsan: check-%: ## Unit and integration tests under a sanitizer
 	@tests/run.py unit it --mode $*
 check-valgrind: ## Unit tests under valgrind
 	@RUN='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' tests/run.py unit --mode debug
-DEEP := KB_DEEP=1 KB_KILLS=20 KB_SNAPSHOTS=10 KB_SEEDS=100
+DEEP := KB_DEEP=1 KB_KILLS=20 KB_SNAPSHOTS=10 KB_SEEDS=200
 check-deep: deps ## check with the long tests, then under ASan, TSan and valgrind, and 10 minutes of each fuzzer (hours)
 	@$(DEEP) $(MAKE) --no-print-directory checked
 	@$(MAKE) --no-print-directory check-asan check-tsan check-valgrind fuzz SECONDS=600

@@ -4,7 +4,7 @@ from .values import name
 
 PINNED = "set timezone = 'UTC'; set extra_float_digits = 3; set bytea_output = hex; set intervalstyle = postgres; " \
          "set datestyle = 'ISO, YMD'; set xmloption = content; set lc_monetary = 'C'; set statement_timeout = 0; " \
-         "set search_path = pg_catalog; set quote_all_identifiers = off; set client_encoding = 'utf8'"
+         "set search_path = pg_catalog; set quote_all_identifiers = off"
 TABLES = r"""select n.nspname, c.relname, array_agg(a.attname order by a.attname), array_agg(format_type(a.atttypid, a.atttypmod) order by a.attname),
         array_agg(case when t.typsend::oid <> 0 and not exists (select from has_oids h where h.oid = t.oid) then t.typsend::text end order by a.attname)
     from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -66,6 +66,8 @@ def first_difference(mine, theirs):
 def differences(source, target):
     """In words, one for each table that differs. Two connections in autocommit."""
     found = []
+    for con in (source, target):
+        con.set_client_encoding("UTF8")
     with source.cursor() as a, target.cursor() as b:
         for cur in (a, b):
             cur.execute(PINNED)

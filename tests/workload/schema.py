@@ -71,8 +71,8 @@ class Table:
 
 
 class Schema:
-    def __init__(self, rng, types, extensions, size):
-        self.rng, self.available, self.extensions = rng, types, extensions
+    def __init__(self, rng, types, extensions, size, major):
+        self.rng, self.available, self.extensions, self.major = rng, types, extensions, major
         self.user_types = rng.random() < 0.5
         self.statements = []        # for both sides
         self.types = []
@@ -196,7 +196,7 @@ class Schema:
             parts.append("always integer generated always as identity")
         if t.parent:
             parts.append(self.reference(t))
-        if rng.random() < 0.2 and t.columns:
+        if rng.random() < 0.2 and t.columns and self.major >= 12:
             parts.append(f"gen integer generated always as ({self.generated(t)}) stored")
         if kind == "pk":
             parts.append(f"primary key ({t.key_sql()})")
