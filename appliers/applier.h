@@ -99,7 +99,8 @@ typedef struct Progress {
 typedef struct DeadLetter {
     const Txn *txn;
     const Err *why;
-    Span changes; /* JSON */
+    unsigned part; /* from 1: a long one is several rows */
+    Span changes;  /* JSON */
 } DeadLetter;
 
 typedef struct Applier Applier;

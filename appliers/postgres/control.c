@@ -21,9 +21,9 @@ static const char create_sql[] =
     " before_commit text not null, before_end text not null, lanes integer not null,"
     " fingerprint bigint not null, updated timestamptz not null, primary key (stream, lane)) with (fillfactor = 10);"
     "create table if not exists keybridge.dead_letter (id bigint generated always as identity primary key,"
-    " stream text not null, failed timestamptz not null default pg_catalog.clock_timestamp(), xid bigint not null,"
+    " stream text not null, failed timestamptz not null default pg_catalog.now(), xid bigint not null,"
     " commit_position text not null, end_position text not null, commit_time timestamptz not null,"
-    " sqlstate text not null, error text not null, changes text not null)";
+    " sqlstate text not null, error text not null, part integer not null, changes text not null)";
 
 static const char exists_sql[] = "select pg_catalog.to_regclass('keybridge.stream') is not null"
                                  " and pg_catalog.to_regclass('keybridge.progress') is not null"
@@ -358,28 +358,29 @@ bool control_progress(Applier *self, const Progress *p, Err *err)
 bool control_dead_letter(Applier *self, const DeadLetter *letter, Err *err)
 {
     static const char sql[] =
-        "insert into keybridge.dead_letter (stream, xid, commit_position, end_position, commit_time, sqlstate, error, changes)"
+        "insert into keybridge.dead_letter (stream, xid, commit_position, end_position, commit_time, sqlstate, error, part, changes)"
         " values ($1::text, $2::bigint, $3::text, $4::text, timestamptz 'epoch' operator(pg_catalog.+)"
-        " ($5::bigint operator(pg_catalog.*) interval '1 microsecond'), $6::text, $7::text, $8::text)";
+        " ($5::bigint operator(pg_catalog.*) interval '1 microsecond'), $6::text, $7::text, $8::int, $9::text)";
     static const Expect expect = {.doing = "writing keybridge.dead_letter", .rows = 1};
     PgApplier *a = pg_applier_of(self);
     Buf changes ON_EXIT(buf_fini);
-    char xid[16], time[24], commit[POSITION_TEXT], end[POSITION_TEXT];
-    const char *params[8] = {a->stream,         xid, commit, end, time, letter->why->code,
-                             letter->why->text, NULL};
+    char xid[16], time[24], part[16], commit[POSITION_TEXT], end[POSITION_TEXT];
+    const char *params[9] = {a->stream,         xid,  commit, end, time, letter->why->code,
+                             letter->why->text, part, NULL};
 
     buf_init(&changes, (size_t)1 << 30);
     buf_put_span(&changes, letter->changes);
     if (!buf_ok(&changes, "a dead letter", err))
         return false;
-    params[7] = buf_str(&changes);
+    params[8] = buf_str(&changes);
+    snprintf(part, sizeof(part), "%u", letter->part);
     snprintf(xid, sizeof(xid), "%u", letter->txn->xid);
     snprintf(time, sizeof(time), "%" PRId64, letter->txn->commit_time_us);
     position_text(letter->txn->commit, commit);
     position_text(letter->txn->end, end);
     if (!link_pipeline(a, err))
         return false;
-    return (PQsendQueryParams(a->pg.conn, sql, 8, NULL, params, NULL, NULL, 0) ||
+    return (PQsendQueryParams(a->pg.conn, sql, 9, NULL, params, NULL, NULL, 0) ||
             link_lost(a, err, expect.doing)) &&
            link_expect(a, &expect, err);
 }

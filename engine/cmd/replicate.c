@@ -125,6 +125,8 @@ static void print_text(const StreamConf *conf, const StreamStatus *s, double sec
     printf("end           %X/%X, durable on the target\n", LSN_ARGS(s->durable_end.at));
     printf("transactions  %" PRIu64 "\n", s->transactions);
     printf("changes       %" PRIu64 "\n", s->changes);
+    if (s->skipped)
+        printf("skipped       %" PRIu64 ", see keybridge.dead_letter on the target\n", s->skipped);
     printf("seconds       %.1f\n", seconds);
     printf("format        %s\n", s->binary ? "binary" : "text");
 }
@@ -141,8 +143,9 @@ static void print_json(const StreamConf *conf, const StreamStatus *s, double sec
     buf_printf(&out, ",\"transactions\":%" PRIu64 ",\"changes\":%" PRIu64 ",\"bytes\":%" PRIu64,
                s->transactions, s->changes, s->bytes);
     buf_printf(&out,
-               ",\"seconds\":%.3f,\"format\":\"%s\",\"reconnects\":%" PRIu64 ",\"slot_state\":",
-               seconds, s->binary ? "binary" : "text", s->reconnects);
+               ",\"seconds\":%.3f,\"format\":\"%s\",\"reconnects\":%" PRIu64 ",\"skipped\":%" PRIu64
+               ",\"slot_state\":",
+               seconds, s->binary ? "binary" : "text", s->reconnects, s->skipped);
     slotstate_put_json(&out, &s->slot);
     buf_puts(&out, "}\n");
     fputs(buf_str(&out), stdout);
@@ -174,10 +177,20 @@ static bool fill(StreamConf *stream, const Conf *conf, const char *spool_dir, Er
         .spool_dir = spool_dir,
         .skip_failed = conf->skip_failed,
         .source_disk_free = conf->source_disk_free,
+        .skip_txns = conf->skip_txn,
         .retry_most_s = (unsigned)((conf->retry + 999) / 1000),
     };
     return parse_option("start-lsn", conf->start_lsn, &stream->start, err) &&
            parse_option("until-lsn", conf->until_lsn, &stream->until, err);
+}
+
+static bool tell_skipped(uint64_t count, Err *err)
+{
+    err_fail(err, ERR_DIFFERENT, "%" PRIu64 " transaction%s couldn't be applied and %s skipped",
+             count, count == 1 ? "" : "s", count == 1 ? "was" : "were");
+    return err_hint(
+        err, "the target lacks what they changed: see keybridge.dead_letter there, repair the "
+             "rows by hand, then run keybridge verify");
 }
 
 static bool run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *err)
@@ -212,7 +225,7 @@ static bool run(const Conf *conf, const Stop *stop, int argc, char **argv, Err *
     else
         print_text(&stream_conf, &status, seconds);
     stream_free(stream);
-    return true;
+    return status.skipped == 0 || tell_skipped(status.skipped, err);
 }
 
 const Command cmd_replicate = {
@@ -224,7 +237,8 @@ const Command cmd_replicate = {
         "source as of the slot's position or --start-lsn. Progress is kept on the target in the schema keybridge, so "
         "that a later run goes on where this one was.\n"
         "With --until-lsn it ends with 0 once everything committed up to that position is durable on the target; "
-        "otherwise it runs until SIGINT or SIGTERM, which end it with 130 and lose nothing.",
+        "otherwise it runs until SIGINT or SIGTERM, which end it with 130 and lose nothing. It ends with 1 when "
+        "transactions were skipped (--apply-skip-failed, --skip-txn).",
     .sections = "source target tls stream apply spool state",
     .examples =
         "keybridge replicate --source postgres://old/app --target postgres://new/app --slot kb --publication kb\n"

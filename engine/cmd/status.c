@@ -87,9 +87,9 @@ static void put_progress(const json_t *progress, const char *key, char *out, siz
 static void add_progress(const Seen *seen, const char *database, struct libscols_line *line,
                          size_t at)
 {
-    static const char *const keys[] = {
-        "applied_lsn",    "lag_bytes",      "lag_ms",       "transactions_per_s",
-        "retained_bytes", "safe_wal_bytes", "minutes_left", "at"};
+    static const char *const keys[] = {"applied_lsn",        "lag_bytes",      "lag_ms",
+                                       "transactions_per_s", "retained_bytes", "safe_wal_bytes",
+                                       "minutes_left",       "skipped",        "at"};
     json_t *progress = json_loads(fact(seen, database, "progress"), 0, NULL);
 
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
@@ -103,9 +103,9 @@ static void add_progress(const Seen *seen, const char *database, struct libscols
 
 static void print_databases(const Seen *seen)
 {
-    static const char *const heads[] = {"DATABASE", "SLOT",      "CONSISTENT", "START",
-                                        "APPLIED",  "LAG BYTES", "LAG MS",     "TX/S",
-                                        "WAL KEPT", "WAL SAFE",  "MIN LEFT",   "AS OF"};
+    static const char *const heads[] = {
+        "DATABASE", "SLOT",     "CONSISTENT", "START",    "APPLIED", "LAG BYTES", "LAG MS",
+        "TX/S",     "WAL KEPT", "WAL SAFE",   "MIN LEFT", "SKIPPED", "AS OF"};
     struct libscols_table *table = scols_new_table();
 
     for (size_t i = 0; i < ARRAY_LEN(heads); i++)

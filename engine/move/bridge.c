@@ -31,9 +31,10 @@ static void keep_progress(Move *move)
         buf_printf(&json,
                    "{\"at\":\"%s\",\"applied_lsn\":\"%s\",\"lag_bytes\":%" PRIu64
                    ",\"lag_ms\":%" PRId64 ",\"transactions\":%" PRIu64
-                   ",\"transactions_per_s\":%.0f,\"spool_bytes\":%" PRIu64 ",\"slot_state\":",
+                   ",\"transactions_per_s\":%.0f,\"spool_bytes\":%" PRIu64 ",\"skipped\":%" PRIu64
+                   ",\"slot_state\":",
                    wall_text(wall_us(), when), lsn_text(s.applied_end.at, at), s.lag_bytes,
-                   s.lag_us / 1000, s.transactions, s.transactions_per_s, s.spool_bytes);
+                   s.lag_us / 1000, s.transactions, s.transactions_per_s, s.spool_bytes, s.skipped);
         slotstate_put_json(&json, &s.slot);
         buf_putc(&json, '}');
         if (!move_put(move, move->dbs[i].name, "progress", buf_str(&json), &ignored))
@@ -81,6 +82,7 @@ StreamConf bridge_stream_conf(const Move *move, const MoveDb *db, const char *sp
         .spool_dir = spool_dir,
         .skip_failed = conf->skip_failed,
         .source_disk_free = conf->source_disk_free,
+        .skip_txns = conf->skip_txn,
         .retry_most_s = (unsigned)(conf->retry / 1000),
     };
 }

@@ -140,11 +140,45 @@ bool entry_open_pair(Move *move, const Conf *conf, const Stop *stop, Err *err)
            move_save_databases(move, &move->dbs[0].name, 1, err);
 }
 
+/* Transactions that an operator let the stream skip, in this or any earlier run: the table on the
+ * target is what knows them all. */
+static bool note_dead_letters(Move *move, const MoveDb *db, Err *err)
+{
+    PgOptions options = {.stop = move->stop};
+    AUTO_PG pg = {0};
+    AUTO_RESULT there = NULL;
+    AUTO_RESULT res = NULL;
+
+    if (!db->target_dsn || !pg_open(&pg, db->target_dsn, ERR_TARGET, &options, err))
+        return !db->target_dsn;
+    there = pg_rows(&pg, err, "select pg_catalog.to_regclass('keybridge.dead_letter') is not null");
+    if (!there || *PQgetvalue(there, 0, 0) != 't')
+        return there != NULL;
+    res = pg_rows(
+        &pg, err,
+        "select commit_position, pg_catalog.format('transaction %s committed at %s, %s: %s',"
+        " xid, commit_position, commit_time, error) from keybridge.dead_letter"
+        " where stream = $1 and part = 1 order by id limit 999",
+        db->slot);
+    for (int row = 0; res && row < PQntuples(res); row++) {
+        char key[32];
+
+        snprintf(key, sizeof(key), "dead_letter.%03d", row + 1);
+        if (!move_put(move, db->name, key, PQgetvalue(res, row, 1), err))
+            return false;
+    }
+    return res != NULL;
+}
+
 bool entry_receipt(Move *move, Err *err)
 {
     AUTO_BUF text;
 
     buf_init(&text, MIB(64));
+    for (size_t i = 0; i < move->db_count; i++)
+        if (!note_dead_letters(move, &move->dbs[i], err))
+            return err_context(err, "reading keybridge.dead_letter of database %s",
+                               move->dbs[i].name);
     if (!receipt_write(move->journal, move->audit, &text, err))
         return false;
     if (move->conf->json) {

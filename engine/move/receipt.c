@@ -342,6 +342,8 @@ bool receipt_text(Span json, Buf *out, Err *err)
     json_object_foreach(json_object_get(receipt, "databases"), name, db)
     {
         put_database(out, name, db);
+        put_list(out, "  transactions that were skipped, the new side lacks them:",
+                 json_object_get(db, "dead_letters"));
         put_list(out, "  findings:", json_object_get(db, "findings"));
         put_list(out, "  definitions that differ:", json_object_get(db, "definitions"));
     }

@@ -14,6 +14,8 @@
 
 typedef struct Apply Apply;
 
+#define SKIP_TXNS_MOST 32
+
 typedef struct ApplyConf {
     const char *target_dsn; /* secret: never logged */
     const char
@@ -23,6 +25,8 @@ typedef struct ApplyConf {
     size_t queue_batches; /* batches that may wait */
     bool skip_failed;     /* operator's choice: a transaction that can't be applied goes to
                              keybridge.dead_letter */
+    Position skip_txns[SKIP_TXNS_MOST]; /* … only these, by their commits */
+    size_t skip_txn_count;
 } ApplyConf;
 
 /* What the target holds already, read before anything is streamed. */

@@ -11,10 +11,12 @@
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
 #include "engine/stream/apply_impl.h"
+#include "engine/stream/dead.h"
 
 #define CHUNK_CHANGES    20000
 #define CHUNK_BYTES      MIB(8)
 #define CAUTIOUS_BATCHES 50
+#define DEAD_PART_BYTES  MIB(4)
 
 /* --- progress ----------------------------------------------------------------------------------
  */
@@ -214,59 +216,6 @@ static bool lane_execute(Lane *lane, const Plan *plan, Err *err)
 /* --- the exact replay ---------------------------------------------------------------------------
  */
 
-static void put_changes_json(Buf *out, const Txn *txn)
-{
-    static const char *const kinds[] = {"insert", "update", "delete", "truncate", "message"};
-    const char *comma = "[";
-
-    for (const Change *change = txn->first; change; change = change->next) {
-        const Value *sides[2] = {change->old, change->new};
-        static const char *const names[2] = {"old", "new"};
-
-        buf_printf(out, "%s{\"change\":\"%s\"", comma, kinds[change->kind]);
-        comma = ",\n ";
-        if (change->rel) {
-            buf_puts(out, ",\"table\":");
-            AUTO_BUF place;
-            buf_init(&place, 4096);
-            buf_printf(&place, "%s.%s", change->rel->schema, change->rel->name);
-            buf_put_json(out, buf_span(&place));
-        }
-        for (unsigned side = 0; change->rel && side < 2; side++) {
-            const char *sep = "{";
-
-            if (!sides[side])
-                continue;
-            buf_printf(out, ",\"%s\":", names[side]);
-            for (unsigned i = 0; i < change->rel->column_count; i++) {
-                Value v = sides[side][i];
-
-                if (!value_is_known(v))
-                    continue;
-                buf_puts(out, sep);
-                sep = ",";
-                buf_put_json(out, span_str(change->rel->columns[i].name));
-                if (v.kind == VALUE_NULL) {
-                    buf_puts(out, ":null");
-                } else if (v.kind == VALUE_TEXT) {
-                    buf_putc(out, ':');
-                    buf_put_json(out, span_of(v.at, v.len));
-                } else {
-                    buf_puts(out, ":{\"binary\":\"");
-                    for (uint32_t b = 0; b < v.len; b++)
-                        buf_printf(out, "%02x", v.at[b]);
-                    buf_puts(out, "\"}");
-                }
-            }
-            buf_puts(out, *sep == '{' ? "{}" : "}");
-        }
-        buf_putc(out, '}');
-    }
-    buf_puts(out, *comma == '[' ? "[]" : "]");
-    if (txn->big)
-        buf_puts(out, " and more: the transaction was too big to be kept here");
-}
-
 static bool exact_change(Lane *lane, const Change *change, const Txn *txn, Err *err)
 {
     const TableSource *source = &lane->apply->table_source;
@@ -349,26 +298,98 @@ static bool exact_end(Lane *lane, const Plan *plan, const Txn *txn, size_t count
     return true;
 }
 
+typedef struct Grave {
+    Lane *lane;
+    DeadLetter letter;
+    Buf changes; /* of this part */
+    uint64_t count;
+} Grave;
+
+static void grave_fini(Grave *g)
+{
+    buf_fini(&g->changes);
+}
+
+static bool grave_flush(Grave *g, Err *err)
+{
+    const ApplierOps *ops = g->lane->applier->ops;
+
+    buf_puts(&g->changes, g->changes.len ? "]" : "[]");
+    if (!buf_ok(&g->changes, "a dead letter", err))
+        return false;
+    g->letter.part++;
+    g->letter.changes = buf_span(&g->changes);
+    if (!ops->dead_letter(g->lane->applier, &g->letter, err) || !ops->settle(g->lane->applier, err))
+        return false;
+    buf_clear(&g->changes);
+    return true;
+}
+
+static bool grave_add(Grave *g, const Change *change, Err *err)
+{
+    buf_puts(&g->changes, g->changes.len ? ",\n " : "[");
+    dead_put_change(&g->changes, change);
+    g->count++;
+    return g->changes.len < DEAD_PART_BYTES || grave_flush(g, err);
+}
+
+static bool grave_add_big(Grave *g, ChangeReader *reader, Err *err)
+{
+    Arena arena ON_EXIT(arena_fini);
+
+    arena_init(&arena, KIB(64));
+    if (!reader->ops->rewind(reader, err))
+        return false;
+    for (;;) {
+        Change *change = NULL;
+
+        arena_reset(&arena);
+        if (!reader->ops->next(reader, &arena, &change, err))
+            return false;
+        if (!change)
+            return true;
+        if (!grave_add(g, change, err))
+            return false;
+        if (stop_requested(&g->lane->apply->closing))
+            return stop_fail(err, "writing a dead letter");
+    }
+}
+
+static bool grave_fill(Grave *g, const Txn *txn, Err *err)
+{
+    for (const Change *change = txn->first; change; change = change->next)
+        if (!grave_add(g, change, err))
+            return false;
+    if (txn->big && !grave_add_big(g, txn->big, err))
+        return false;
+    return (g->letter.part && !g->changes.len) || grave_flush(g, err);
+}
+
 static bool bury(Lane *lane, const Plan *plan, const Txn *txn, const Err *why, Err *err)
 {
-    const ApplierOps *ops = lane->applier->ops;
-    AUTO_BUF changes;
-    DeadLetter letter = {.txn = txn, .why = why};
+    Grave grave ON_EXIT(grave_fini) = {.lane = lane, .letter = {.txn = txn, .why = why}};
 
-    buf_init(&changes, (size_t)256 << 20);
-    put_changes_json(&changes, txn);
-    if (!buf_ok(&changes, "a dead letter", err))
-        return false;
-    letter.changes = buf_span(&changes);
-    if (!ops->begin(lane->applier, err) || !ops->dead_letter(lane->applier, &letter, err) ||
+    buf_init(&grave.changes, (size_t)1 << 30);
+    if (!lane->applier->ops->begin(lane->applier, err) || !grave_fill(&grave, txn, err) ||
         !exact_end(lane, plan, txn, 0, err))
-        return false;
+        return err_context(err, "writing a skipped transaction to keybridge.dead_letter");
     pthread_mutex_lock(&lane->apply->lock);
     lane->apply->counters.skipped++;
     pthread_mutex_unlock(&lane->apply->lock);
     log_warn("transaction skipped, see keybridge.dead_letter", F_U64("xid", txn->xid),
-             F_LSN("commit", txn->commit.at), F_STR("why", why->text));
+             F_LSN("commit", txn->commit.at), F_U64("changes", grave.count),
+             F_STR("why", why->text));
     return true;
+}
+
+static bool may_be_skipped(const Apply *apply, const Txn *txn)
+{
+    if (apply->conf.skip_failed)
+        return true;
+    for (size_t i = 0; i < apply->conf.skip_txn_count; i++)
+        if (position_compare(apply->conf.skip_txns[i], txn->commit) == 0)
+            return true;
+    return false;
 }
 
 static bool exact_txn(Lane *lane, const Plan *plan, const Txn *txn, Err *err)
@@ -391,7 +412,7 @@ static bool exact_txn(Lane *lane, const Plan *plan, const Txn *txn, Err *err)
     err_clear(err);
     if (!ops->rollback(lane->applier, err))
         return false;
-    if (lane->apply->conf.skip_failed)
+    if (may_be_skipped(lane->apply, txn))
         return bury(lane, plan, txn, &why, err);
     *err = why;
     return false;

@@ -154,6 +154,23 @@ static bool look_at_target(Session *s, Err *err)
     return choose_format(s, &target, err);
 }
 
+static bool parse_skips(const char *text, ApplyConf *apply, Err *err)
+{
+    for (const char *at = text ? text : ""; *at;) {
+        size_t len = strcspn(at, ",");
+        uint64_t lsn;
+
+        if (apply->skip_txn_count == SKIP_TXNS_MOST)
+            return err_fail(err, ERR_USAGE, "--skip-txn names more than %d transactions",
+                            SKIP_TXNS_MOST);
+        if (!lsn_parse(span_of(at, len), &lsn, err))
+            return err_context(err, "--skip-txn");
+        apply->skip_txns[apply->skip_txn_count++] = position_of_lsn(lsn);
+        at += len + (at[len] == ',');
+    }
+    return true;
+}
+
 static bool open_target(Session *s, Err *err)
 {
     const StreamConf *conf = &s->stream->conf;
@@ -165,6 +182,9 @@ static bool open_target(Session *s, Err *err)
         .queue_batches = QUEUE_BATCHES,
         .skip_failed = conf->skip_failed,
     };
+
+    if (!parse_skips(conf->skip_txns, &apply, err))
+        return false;
 
     s->apply = apply_open(&apply, s->stop, err);
     if (!s->apply)
@@ -717,6 +737,7 @@ static void fill_status(Session *s, StreamStatus *status)
     status->lag_us = lag_us(s);
     status->transactions = before->transactions + own_transactions(s, &counters);
     status->changes = before->changes + counters.changes;
+    status->skipped = before->skipped + counters.skipped;
     status->bytes = before->bytes + s->bytes;
     status->spool_bytes = spool_dir_bytes(s->stream->spool);
     status->slot = s->stream->watch.now;
@@ -781,6 +802,7 @@ static void fini(Session *s)
 
         s->stream->before.transactions += own_transactions(s, &counters);
         s->stream->before.changes += counters.changes;
+        s->stream->before.skipped += counters.skipped;
     }
     s->stream->before.bytes += s->bytes;
     /* The target's half first: its batches read the spool and point at the decoder's relations. */

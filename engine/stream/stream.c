@@ -55,6 +55,7 @@ Stream *stream_new(const StreamConf *conf, Err *err)
     stream->conf.target_dsn = copy_of(conf->target_dsn);
     stream->conf.slot = copy_of(conf->slot);
     stream->conf.publication = copy_of(conf->publication);
+    stream->conf.skip_txns = copy_of(conf->skip_txns);
     stream->conf.spool_dir =
         copy_of(conf->spool_dir && *conf->spool_dir ? conf->spool_dir : "keybridge-state/spool");
     stream->until = conf->until;
@@ -78,6 +79,7 @@ void stream_free(Stream *stream)
     wipe(stream->conf.target_dsn);
     wipe(stream->conf.slot);
     wipe(stream->conf.publication);
+    wipe(stream->conf.skip_txns);
     wipe(stream->conf.spool_dir);
     pthread_mutex_destroy(&stream->lock);
     free(stream);

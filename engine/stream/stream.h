@@ -27,7 +27,8 @@ typedef struct StreamConf {
     size_t
         txn_memory; /* bytes of one transaction kept in memory; beyond that it goes to the spool */
     const char *spool_dir; /* made when missing; one file per big transaction, removed afterwards */
-    bool skip_failed;
+    bool skip_failed;      /* transactions that can't be applied go to keybridge.dead_letter */
+    const char *skip_txns; /* … only these: commit positions joined by commas; NULL: none */
     uint64_t source_disk_free; /* bytes, as the operator knows; 0: unknown */
     unsigned retry_most_s;     /* give up reconnecting after so long without success; 0: never */
 } StreamConf;
@@ -54,6 +55,7 @@ typedef struct StreamStatus {
     uint64_t spool_bytes;
     SlotState slot;
     uint64_t reconnects;
+    uint64_t skipped; /* transactions in keybridge.dead_letter, by this run */
     double transactions_per_s, changes_per_s; /* over the last seconds */
 } StreamStatus;
 
