@@ -95,6 +95,22 @@ def test_cutover_follows_a_replicate_that_runs(moved):
     run.kill9()
 
 
+def test_skipped_transactions_are_in_the_receipt(moved):
+    """Of an earlier run: what an operator let the stream leave out is told to whoever reads the receipt later."""
+    moved.source.sql("insert into u values (1)")
+    moved.replicate(code=0)
+    moved.target.sql("create unique index on u (a)")
+    moved.source.sql("insert into u values (1)")
+    moved.replicate("--apply-skip-failed", code=1)
+    moved.target.sql("drop index public.u_a_idx; insert into u values (1)")        # repaired by hand
+    done = cutover(moved, "--json")
+    assert done.code == 0, done
+    [letter] = done.json()["databases"][moved.id]["dead_letters"]
+    assert "duplicate key" in letter and "transaction " in letter
+    with open(f"{moved.kb.folder}/state-{moved.id}/receipt.txt") as f:
+        assert "transactions that were skipped" in f.read()
+
+
 def test_dry_run_changes_nothing(moved):
     done = cutover(moved, "--dry-run")
     assert done.code == 0 and "nothing was blocked or changed" in done.out, done
