@@ -318,7 +318,8 @@ static bool close_source(Cutover *cut, Err *err)
         return false;
     crash_point("cutover-closed");
     if (!fence_evict(cut->fence, cut->deadline_ms > now ? cut->deadline_ms - now : 0, &cut->ended,
-                     &cut->who, err))
+                     &cut->who, err) ||
+        !fence_no_prepared(cut->fence, err))
         return false;
     step(cut, CLOSE);
     return true;

@@ -64,6 +64,22 @@ static void tell(Move *move, const char *database, const Drift *drift)
                  F_U64("count", drift->count - LOGGED_MOST));
 }
 
+/* The publication of the stream itself, when it isn't of our making, is on the source alone. */
+static void leave_out_publication(const char *publication, Drift *drift)
+{
+    size_t len = strlen(publication), kept = 0;
+
+    for (size_t i = 0; i < drift->count; i++) {
+        const DriftItem *item = &drift->items[i];
+        const char *name = item->name + (item->name[0] == '"');
+
+        if (strcmp(item->kind, "publication") != 0 || strncmp(name, publication, len) != 0 ||
+            (name[len] != '\0' && name[len] != '"'))
+            drift->items[kept++] = *item;
+    }
+    drift->count = kept;
+}
+
 static bool look_at_database(Move *move, const MoveDb *db, bool server, size_t *count, Err *err)
 {
     AUTO_PG source = {0};
@@ -72,8 +88,10 @@ static bool look_at_database(Move *move, const MoveDb *db, bool server, size_t *
     Drift whole = {0};
 
     if (!move_source(move, db, &source, err) || !move_target(move, db, &target, err) ||
-        !drift_database(&source, &target, &move->arena, &drift, err) ||
-        !look_at_large_objects(move, db, &source, &drift, err) ||
+        !drift_database(&source, &target, &move->arena, &drift, err))
+        return err_context(err, "definitions of %s", db->name);
+    leave_out_publication(move->publication, &drift);
+    if (!look_at_large_objects(move, db, &source, &drift, err) ||
         !keep(move, db->name, &drift, err))
         return err_context(err, "definitions of %s", db->name);
     if (server && (!drift_server(&source, &target, &move->arena, &whole, err) ||

@@ -55,7 +55,7 @@ static bool all_are_published(Holder *holder, Err *err)
     if (!res)
         return false;
     if (PQntuples(res) == 0)
-        return true;
+        return origin_publishes_all(&holder->side, holder->db.publication, err);
     err_fail(err, ERR_FAITHFUL, "%d tables are not in publication %s, such as %s", PQntuples(res),
              holder->db.publication, PQgetvalue(res, 0, 0));
     return err_hint(
@@ -443,6 +443,29 @@ static bool give_up(Fence *fence, unsigned attempts, Err *err)
         "end the transactions that stay open, or come back at a quieter time; nothing was changed");
 }
 
+static void put_array(Buf *buf, const Fence *fence);
+
+/* One that wrote a published table holds a lock on it and is in the way anyhow. Any other would
+ * stay behind, too, and on the new side nobody could commit it. */
+bool fence_no_prepared(Fence *fence, Err *err)
+{
+    AUTO_RESULT res = NULL;
+    AUTO_BUF names;
+
+    buf_init(&names, MIB(4));
+    put_array(&names, fence);
+    res = pg_rows(
+        &fence->maintenance, err,
+        "select string_agg('prepared transaction ' || quote_literal(gid) || ' of ' || owner || ' in '"
+        " || database || ', open ' || round(extract(epoch from clock_timestamp() - prepared)) || ' s', '; '"
+        " order by prepared) from pg_prepared_xacts where database = any($1::text[])",
+        buf_str(&names));
+    if (!res || PQgetisnull(res, 0, 0))
+        return res != NULL;
+    err_fail(err, ERR_TIMEOUT, "%s", PQgetvalue(res, 0, 0));
+    return err_hint(err, "COMMIT PREPARED or ROLLBACK PREPARED it; the cut-over was undone");
+}
+
 static bool try_once(Fence *fence, FenceLocks *locks, bool *busy, Err *err)
 {
     bool same = false;
@@ -453,6 +476,10 @@ static bool try_once(Fence *fence, FenceLocks *locks, bool *busy, Err *err)
     if (!attempt(fence, locks->attempts, busy, err))
         return false;
     locks->granted_us = mono_us();
+    if (!fence_no_prepared(fence, err)) {
+        *busy = err->kind == ERR_TIMEOUT;
+        return false;
+    }
     if (!still_the_same(fence, &same, err))
         return false;
     if (same)

@@ -60,6 +60,9 @@ typedef struct FenceLocks {
     uint64_t granted_us; /* all locks */
 } FenceLocks;
 MUST_USE bool fence_lock(Fence *fence, FenceLocks *locks, Err *err);
+/* Whether no prepared transaction is left in the databases. fence_lock asks, too; after the
+ * sessions are ended nobody can prepare one any more. ERR_TIMEOUT names them. */
+MUST_USE bool fence_no_prepared(Fence *fence, Err *err);
 void fence_unlock(Fence *fence);
 
 /* A transactional message in each database; ends[i] is its position in database i's stream. With

@@ -8,6 +8,7 @@
 #include "engine/base/mono.h"
 #include "engine/model/position.h"
 #include "engine/move/sha256.h"
+#include "engine/stream/published.h"
 
 static bool publication_exists(Pg *pg, const char *publication, bool *exists, Err *err)
 {
@@ -51,6 +52,23 @@ static bool publish_list(Pg *pg, const char *publication, Err *err)
                : false;
 }
 
+/* Somebody may have altered it since. Rows that aren't published would be missing on the new side.
+ */
+bool origin_publishes_all(Pg *pg, const char *publication, Err *err)
+{
+    AUTO_BUF limits;
+
+    buf_init(&limits, MIB(1));
+    if (!published_limits(pg, publication, &limits, err))
+        return false;
+    if (limits.len == 0)
+        return true;
+    err_fail(err, ERR_FAITHFUL, "publication %s leaves something out: %s", publication,
+             buf_str(&limits));
+    return err_hint(
+        err, "what it left out can't be had any more: drop it, keybridge cleanup, and start again");
+}
+
 bool origin_publish(Pg *pg, const char *publication, bool ours, bool *all_tables, Err *err)
 {
     bool exists;
@@ -67,6 +85,8 @@ bool origin_publish(Pg *pg, const char *publication, bool ours, bool *all_tables
                         "choose another name with --publication, or drop it if nobody uses it");
     }
     if (exists) {
+        if (!origin_publishes_all(pg, publication, err))
+            return false;
         AUTO_RESULT res = pg_rows(
             pg, err, "select puballtables from pg_publication where pubname = $1", publication);
 

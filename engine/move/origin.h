@@ -18,6 +18,8 @@
  * `ours`: one that exists already may be taken, because an earlier run intended to make it. */
 MUST_USE bool origin_publish(Pg *pg, const char *publication, bool ours, bool *all_tables,
                              Err *err);
+/* False, too, when the publication has row filters, column lists or not all operations. */
+MUST_USE bool origin_publishes_all(Pg *pg, const char *publication, Err *err);
 
 typedef struct OriginSlot {
     bool exists;

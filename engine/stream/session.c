@@ -16,6 +16,7 @@
 #include "engine/base/mono.h"
 #include "engine/stream/apply.h"
 #include "engine/stream/assembler.h"
+#include "engine/stream/published.h"
 #include "engine/stream/types.h"
 #include "engine/stream/walsender.h"
 
@@ -286,6 +287,24 @@ static void start_assembler(Session *s, Position start)
     s->heard_ms = s->quiet_ms = mono_ms();
 }
 
+/* What is published is carried; that it isn't all has to be known. */
+static bool tell_limits(Session *s, Err *err)
+{
+    AUTO_BUF limits;
+
+    buf_init(&limits, MIB(1));
+    if (s->stream->limits_told)
+        return true;
+    if (!published_limits(&s->ask, s->stream->conf.publication, &limits, err))
+        return false;
+    s->stream->limits_told = true;
+    if (limits.len)
+        log_warn("the publication leaves something out",
+                 F_STR("publication", s->stream->conf.publication),
+                 F_STR("what", buf_str(&limits)));
+    return true;
+}
+
 static bool prepare(Session *s, Err *err)
 {
     PgOptions options = {.stop = s->stop};
@@ -294,8 +313,8 @@ static bool prepare(Session *s, Err *err)
     if (!pg_open(&s->ask, s->stream->conf.source_dsn, ERR_SOURCE, &options, err) ||
         !source_check(&s->ask, s->stream->conf.slot, s->stream->conf.publication,
                       s->stream->sender_pid, &s->facts, err) ||
-        !look_at_target(s, err) || !open_target(s, err) || !choose_start(s, &start, err) ||
-        !start_sender(s, start, err))
+        !tell_limits(s, err) || !look_at_target(s, err) || !open_target(s, err) ||
+        !choose_start(s, &start, err) || !start_sender(s, start, err))
         return false;
     start_assembler(s, start);
     log_info("streaming", F_STR("slot", s->stream->conf.slot), F_LSN("from", start.at),

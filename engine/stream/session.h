@@ -33,6 +33,7 @@ struct Stream {
     RateSample rates[RATE_SECONDS + 1];
     size_t rate_count;
     SlotWatch watch;
+    bool limits_told;
     int sender_pid; /* of the newest walsender, on the source; 0: none yet */
 };
 

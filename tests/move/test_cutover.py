@@ -172,6 +172,35 @@ def test_prepared_transaction_in_the_way_is_named(fresh_server, target_server, m
     source.sql(f"alter database {pair.id} allow_connections true", dbname="template1")
 
 
+def test_trap_148_prepared_transaction_that_is_in_nobodys_way(fresh_server, target_server, make_pair):
+    """It changed nothing that moves, so no lock tells of it; but after the switch nobody could commit it any more."""
+    source = fresh_server("prep", wal_level="logical", max_prepared_transactions=5)
+    pair = make_pair(source, target_server)
+    pair.both("create table t (id bigserial primary key); create table probe (id serial primary key)")
+    pair.both("create unlogged table u (a int)")
+    pair.prepare()
+    pair.source.sql("begin; insert into u values (1); prepare transaction 'left over'")
+    done = cutover(pair, "--timeout=1s")
+    assert done.code == 3 and f"prepared transaction 'left over' of postgres in {pair.id}, open" in done.error(), done
+    assert "COMMIT PREPARED" in done.hint() or "end the transactions" in done.hint()
+    pair.source.sql("insert into t default values")                                          # open as before
+    pair.source.sql("commit prepared 'left over'")
+    done = cutover(pair)
+    assert done.code == 0, done
+    source.sql(f"alter database {pair.id} allow_connections true", dbname="template1")
+
+
+def test_publication_that_was_narrowed(fresh_server, target_server, make_pair):
+    """Somebody takes deletes out of the publication: what they took away would be back on the new side."""
+    source = fresh_server("narrow", wal_level="logical")
+    pair = make_pair(source, target_server)
+    pair.both("create table t (id bigserial primary key); create table probe (id serial primary key)")
+    pair.prepare()
+    pair.source.sql(f"alter publication {pair.publication} set (publish = 'insert, update')")
+    done = cutover(pair, "--timeout=1s")
+    assert done.code == 7 and "leaves something out: it doesn't publish DELETE, TRUNCATE" in done.error(), done
+
+
 VACUUMED = "create table v (a int primary key, b int)"
 FILL = "insert into v select g, 0 from generate_series(1, 60000) g; delete from v where a % 2 = 0"
 
