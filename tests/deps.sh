@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that building, checking and the demo need, when one is missing. Says nothing otherwise.
+# `deps.sh deep` adds what only check-matrix and check-deep need.
 set -eu
 
 packages="build-essential pkg-config git ca-certificates
@@ -8,6 +9,9 @@ packages="build-essential pkg-config git ca-certificates
     libcmocka-dev clang libclang-rt-14-dev llvm clang-format clang-tidy valgrind shellcheck scdoc
     postgresql postgresql-contrib postgresql-15-cron openssl libnss-wrapper
     python3 python3-botocore python3-boto3 python3-psycopg2 python3-dnspython python3-pytest python3-pytest-timeout"
+
+# npm brings the other versions of PostgreSQL; one that didn't come from Debian does as well
+if [ "${1:-}" = deep ] && ! command -v npm >/dev/null; then packages="$packages npm"; fi
 
 if ! command -v dpkg-query >/dev/null; then
     echo "keybridge: this isn't Debian; docs/build.md lists what is needed" >&2

@@ -3,6 +3,8 @@
 
     tests/run.py check                          # everything, as CI does
     tests/run.py unit it --mode asan            # some phases with one build
+    tests/run.py matrix                         # other versions of PostgreSQL as source and target
+    tests/run.py deep                           # all of it with the long tests: about an hour
     tests/run.py fuzz --seconds 60
 
 Every phase writes build/check/<phase>.log; of a phase that fails the end is printed. Exit code 0 only when nothing failed,
@@ -30,8 +32,27 @@ PYTEST = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-
           "--timeout", "600"]
 JOBS = str(min(os.cpu_count() or 2, 8))
 PR_SET_CHILD_SUBREAPER = 36
+# Source and target. 11 to 13 speak protocol 1 only; 15 with 15 is what check runs.
+PAIRS = [(14, 14), (14, 18), (15, 17), (16, 15), (17, 18), (18, 18), (18, 15), (11, 15), (12, 16), (13, 18), (15, 11)]
+SMOKE = "test_one_row or test_streamed_with or test_types_with or test_random_transactions"
 for _name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):     # ours is not the caller's build
     os.environ.pop(_name, None)
+
+
+class Pool(list):
+    """Phases that two workers take in turn, so the longest should come first."""
+
+    def __init__(self, phases):
+        super().__init__(phases)
+        self.lock = threading.Lock()
+
+    def taken(self):
+        while True:
+            with self.lock:
+                if not self:
+                    return
+                phase = self.pop(0)
+            yield phase
 
 
 class Totals:
@@ -112,16 +133,24 @@ SANITIZER = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:halt_on_error=1", 
              "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
 
 
-def unit(phase, build):
-    """The C tests of a build, as TAP; a program that ends badly without saying so counts as a failure too."""
+VALGRIND = "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"
+
+
+def unit(phase, build, wrapper=os.environ.get("RUN", ""), server=None):
+    """The C tests of a build, as TAP; a program that ends badly without saying so counts as a failure too.
+
+    With the programs of another PostgreSQL, only the tests that need a server.
+    """
     passed = failed = skipped = 0
-    wrapper = shlex.split(os.environ.get("RUN", ""))
+    wrapper = shlex.split(wrapper)
     programs = sorted(p for p in glob.glob(f"{ROOT}/{build}/bin/test_*") if os.path.isfile(
         f"{ROOT}/tests/unit/{os.path.basename(p)}.c"))
+    if server:
+        programs = [p for p in programs if with_server(p)]
     with open(log_path(phase), "wb") as log:
         for program in programs:
             try:
-                done = subprocess.run([*with_server(program), *wrapper, program], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                done = subprocess.run([*with_server(program, server), *wrapper, program], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                       stderr=subprocess.STDOUT, timeout=600,
                                       env={**os.environ, **SANITIZER, "CMOCKA_MESSAGE_OUTPUT": "TAP"})
                 output, code = done.stdout, done.returncode
@@ -140,11 +169,11 @@ def unit(phase, build):
                 for line in text.splitlines()[-40:]:
                     print("     |   " + line)
             passed, failed = passed + good, failed + bad
-    more = replay(phase, build, wrapper)
+    more = replay(phase, build, wrapper) if not server else (0, 0)
     return passed + more[0], failed + more[1], skipped
 
 
-def with_server(program):
+def with_server(program, bindir=None):
     """Some C tests talk to a real server: with_pg.sh makes one for them."""
     with open(f"{ROOT}/tests/unit/{os.path.basename(program)}.c", encoding="utf-8") as source:
         if "KB_TEST_TARGET" not in source.read():
@@ -156,7 +185,7 @@ def with_server(program):
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        return ["env", f"KB_TEST_PORT={port}", f"{ROOT}/tests/unit/with_pg.sh"]
+        return ["env", f"KB_TEST_PORT={port}", *([f"KB_TEST_PGBIN={bindir}"] if bindir else []), f"{ROOT}/tests/unit/with_pg.sh"]
     return []
 
 
@@ -178,7 +207,8 @@ def replay(phase, build, wrapper):
     return passed, failed
 
 
-def pytest(phase, folders, binary="build/release", timeout=7200 if os.environ.get("KB_DEEP") else 1500):
+def pytest(phase, folders, binary="build/release", more=(), timeout=1500, **settings):
+    """Tests in Python with one build. more: arguments of pytest; settings: variables of the environment."""
     folders = [f for f in folders if "::" in f or glob.glob(f"{ROOT}/{f}/test_*.py")]
     if not folders:
         return 0, 0, 0
@@ -186,8 +216,8 @@ def pytest(phase, folders, binary="build/release", timeout=7200 if os.environ.ge
     if os.path.exists(report):
         os.unlink(report)
     env = {**SANITIZER, "PYTHONDONTWRITEBYTECODE": "1", "KB_BUILD": f"{ROOT}/{binary}",
-           "KB_BIN": f"{ROOT}/{binary}/bin/keybridge"}
-    code = run(phase, [*PYTEST, f"--junitxml={report}", *folders], env=env, timeout=timeout)
+           "KB_BIN": f"{ROOT}/{binary}/bin/keybridge", **{k: str(v) for k, v in settings.items()}}
+    code = run(phase, [*PYTEST, f"--junitxml={report}", *more, *folders], env=env, timeout=timeout)
     try:
         suites = ElementTree.parse(report).getroot().iter("testsuite")
         counts = [{k: int(s.get(k, 0)) for k in ("tests", "errors", "failures", "skipped")} for s in suites]
@@ -253,6 +283,69 @@ def build(phase, mode, *more):
     return make(phase, f"MODE={mode}", *more, "tests")
 
 
+# --- versions of PostgreSQL --------------------------------------------------------------------------------------------
+
+def fetch_versions(phase):
+    return step(phase, [f"{ROOT}/tests/lab/pgversions.py", "fetch"])
+
+
+def pair(source, target, more=("-m", "matrix and not slow")):
+    return (f"matrix-{source}to{target}-debug",
+            lambda p: pytest(p, ["tests/it", "tests/crash", "tests/workload"], builds("debug"), more, KB_PG_SOURCE=source,
+                             KB_PG_TARGET=target, KB_SEEDS=2))
+
+
+def unit_on(major):
+    """The C tests that need a server, with one of another version."""
+    def phase(name):
+        where = subprocess.run([f"{ROOT}/tests/lab/pgversions.py", "path", str(major)], check=True, capture_output=True, text=True)
+        return unit(name, builds("debug"), server=where.stdout.strip())
+    return f"unit-on{major}-debug", phase
+
+
+def smoke(phase):
+    """One pair of other versions in every check, where they can be had."""
+    done = subprocess.run([f"{ROOT}/tests/lab/pgversions.py", "fetch", "14", "18"], capture_output=True, text=True)
+    if done.returncode:
+        print(f"     | {phase}: skipped: {done.stderr.strip()}")
+        return 0, 0, 1
+    return pytest(phase, ["tests/it/test_replicate.py", "tests/it/test_apply.py"], more=["-k", SMOKE], KB_PG_SOURCE=14, KB_PG_TARGET=18)
+
+
+# --- which phases there are --------------------------------------------------------------------------------------------
+
+def deep(seconds):
+    """Everything, for two cores and about an hour. What takes longest comes first."""
+    it, crash, workload = ["tests/it"], ["tests/crash"], ["tests/workload"]
+    return [
+        *[(f"build-{mode}", lambda p, mode=mode: build(p, mode, "WERROR=1")) for mode in ("release", "asan", "tsan")],
+        ("build-clang", lambda p: build(p, "debug", "CC=clang", "WERROR=1", "B=build/clang")),
+        ("build-debug", lambda p: build(p, "debug")),
+        ("build-fuzz", lambda p: make(p, "MODE=fuzz", "WERROR=1", "fuzzers")),
+        ("lint", lambda p: make(p, "lint")),
+        ("fetch-postgresql", fetch_versions),
+        Pool([
+            ("workload-release", lambda p: pytest(p, workload, timeout=3600, KB_SEEDS=200, KB_JOBS=1)),
+            ("it-tsan", lambda p: pytest(p, it, builds("tsan"), timeout=3600)),
+            ("fuzz", lambda p: fuzz(p, seconds, 1)),
+            ("it-asan", lambda p: pytest(p, it, builds("asan"), timeout=3600, KB_SEEDS=20)),
+            ("move-asan", lambda p: pytest(p, [f for f in other_folders() if f not in workload], builds("asan"), timeout=3600,
+                                           KB_SNAPSHOTS=10)),
+            ("unit-valgrind-debug", lambda p: unit(p, builds("debug"), VALGRIND)),
+            ("memory-release", lambda p: pytest(p, ["tests/it/test_replicate.py::test_big_transaction",
+                                                    "tests/it/test_replicate.py::test_ten_million_rows"], timeout=3600, KB_DEEP=1)),
+            ("crash-tsan", lambda p: pytest(p, crash, builds("tsan"), timeout=3600)),
+            ("crash-asan", lambda p: pytest(p, crash, builds("asan"), timeout=3600, KB_KILLS=20)),
+            *[pair(*which) for which in PAIRS],
+            *map(unit_on, (11, 14, 18)),
+            ("stream-valgrind-debug", lambda p: pytest(p, ["tests/it/test_replicate.py"], builds("debug"), ["-k", SMOKE],
+                                                       KB_WRAP=VALGRIND)),
+            ("lab", lambda p: pytest(p, ["tests/lab"])),
+            *[(f"unit-{mode}", lambda p, mode=mode: unit(p, builds(mode))) for mode in ("tsan", "asan", "release")],
+        ]),
+    ]
+
+
 def other_folders():
     """Folders with tests in Python that have no phase of their own."""
     found = {os.path.dirname(os.path.relpath(p, ROOT)) for p in glob.glob(f"{ROOT}/tests/*/test_*.py")}
@@ -270,6 +363,9 @@ def plan(names, mode, seconds):
                   ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan")))],
         "move": [("build-debug", lambda p: build(p, "debug")),
                  ("move-debug", lambda p: pytest(p, other_folders(), builds("debug")))],
+        "matrix": [("build-debug", lambda p: build(p, "debug")), ("fetch-postgresql", fetch_versions),
+                   Pool([*[pair(*which) for which in PAIRS], *map(unit_on, (11, 14, 18))])],
+        "deep": deep(seconds),
         "fuzz": [("build-fuzz", lambda p: make(p, "MODE=fuzz", "fuzzers")), ("fuzz", lambda p: fuzz(p, seconds))],
         "check": [
             ("build-gcc", lambda p: build(p, "release", "CC=gcc", "WERROR=1")),
@@ -286,6 +382,7 @@ def plan(names, mode, seconds):
              ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan"))),
              # A sanitizer keeps what was freed, so memory is measured without one.
              ("memory-release", lambda p: pytest(p, ["tests/it/test_replicate.py::test_big_transaction"], builds("release"))),
+             ("versions-release", smoke),
              ("fuzz", lambda p: fuzz(p, seconds, 1))],
         ],
     }
@@ -351,7 +448,7 @@ def end_leftovers():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("phases", nargs="+", choices=["check", "unit", "it", "lab", "crash", "move", "fuzz"])
+    parser.add_argument("phases", nargs="+", choices=["check", "unit", "it", "lab", "crash", "move", "fuzz", "matrix", "deep"])
     parser.add_argument("--mode", default="release", help="build of unit and it")
     parser.add_argument("--seconds", type=int, default=30, help="of each fuzzer")
     args = parser.parse_args()
@@ -360,8 +457,12 @@ def main():
     totals = Totals()
     phases = plan(args.phases, args.mode, args.seconds)
     while phases:
-        tracks = list(itertools.takewhile(lambda p: isinstance(p, list), phases)) or [phases[:1]]
-        phases = phases[len(tracks):]
+        if isinstance(phases[0], Pool):
+            pool = phases.pop(0)
+            tracks = [pool.taken(), pool.taken()]
+        else:
+            tracks = list(itertools.takewhile(lambda p: isinstance(p, list) and not isinstance(p, Pool), phases)) or [phases[:1]]
+            phases = phases[len(tracks):]
         threads = [threading.Thread(target=totals.run, args=(track,)) for track in tracks]
         for thread in threads:
             thread.start()

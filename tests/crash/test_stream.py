@@ -58,6 +58,7 @@ def end_loads(pair):
         load.stop()
 
 
+@pytest.mark.matrix
 def test_random_kills(loaded):
     moments = random.Random(SEED)
     for _ in range(KILLS):
@@ -162,6 +163,7 @@ def test_source_restarts(fresh_server, target_server, make_pair, tmp_path, mode)
     assert run.stop().code == 130
 
 
+@pytest.mark.matrix
 def test_both_crash_and_keybridge_too(fresh_server, make_pair, tmp_path):
     source, target = fresh_server("source"), fresh_server("target")
     pair, run = load_and_stream(make_pair, source, target, tmp_path)

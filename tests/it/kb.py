@@ -11,6 +11,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from lab.pgserver import BINDIR, PgServer  # noqa: E402,F401
 
 SOURCE_MAJOR, TARGET_MAJOR = (int(os.environ.get(f"KB_PG_{side}", "15")) for side in ("SOURCE", "TARGET"))
 BIN = os.path.abspath(os.environ.get("KB_BIN", os.path.join(ROOT, "build/release/bin/keybridge")))
+WRAP = shlex.split(os.environ.get("KB_WRAP", ""))       # valgrind …
 PASSWORD = "s3cret/word@1"                      # has what breaks careless connection strings; must never be printed
 OWN_SCHEMA = "keybridge"                        # progress lives there, on the target only
 
@@ -87,7 +89,7 @@ class Running:
         self.out_path, self.err_path = name + ".out", name + ".err"
         self.started = time.monotonic()
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
-            self.process = subprocess.Popen([BIN, *self.args], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+            self.process = subprocess.Popen([*WRAP, BIN, *self.args], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                             cwd=folder, env=env)
         self.pid = self.process.pid
 

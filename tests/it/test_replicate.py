@@ -285,6 +285,7 @@ def big(pair, rows, most_mib):
     assert not os.listdir(f"{pair.kb.folder}/keybridge-state/spool")
 
 
+@pytest.mark.slow
 def test_big_transaction(pair):
     big(pair, 1_000_000, 256)
 

@@ -26,6 +26,13 @@ typedef struct World {
 static World world;
 static uint64_t serials = 100;
 
+/* The test can't be had on an older server. */
+static void needs(int major)
+{
+    if (world.pg.version < major * 10000)
+        skip();
+}
+
 static void sql(const char *text)
 {
     Err err = ERR_INIT;
@@ -334,6 +341,7 @@ static void every_value_in_every_form(void **state)
     static const int sizes[] = {2, 30, 300}; /* one by one, arrays, COPY */
 
     (void)state;
+    needs(14);
     for (unsigned n = 0; n < 12; n++) {
         bool binary = n % 2, flat = n / 6;
         int rows = sizes[n / 2 % 3];
@@ -389,6 +397,7 @@ static void trap_047_full_identity_without_a_key(void **state)
     static Column columns[64];
 
     (void)state;
+    needs(14);
     for (int binary = 0; binary < 2; binary++) {
         Made made;
         PGresult *res;
@@ -750,6 +759,7 @@ static void trap_057_generated_columns(void **state)
     Made t;
 
     (void)state;
+    needs(12);
     sql("create table t (id int primary key, a int, twice int generated always as (a * 3) stored)");
     made_init(&t, serials++, "t", 'd', "id*:23 a:23 twice:23");
     must_open(1);
