@@ -38,6 +38,7 @@ struct Table {
     bool inserts_only;    /* identity NOTHING: an update or delete can't be found */
     bool triggers;        /* ALWAYS or REPLICA triggers fire for what we write */
     bool deferrable;      /* constraints that are checked at the end */
+    bool unindexed;       /* rows to be changed are found by reading the whole table */
     uint64_t fingerprint; /* of everything that routing depends on */
     /* Batches left in which it is written in order, because set-wise failed lately: unique values
      * that move between rows. */

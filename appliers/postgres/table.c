@@ -405,6 +405,25 @@ static bool find_table(Pg *pg, PgTable *t, Err *err)
     return true;
 }
 
+/* Is there an index that begins with a column of the key? */
+static bool find_index(Pg *pg, PgTable *t, const char *oid, Err *err)
+{
+    PGresult *res ON_EXIT(pg_result_drop) = pg_rows(
+        pg, err,
+        "select distinct a.attname from pg_index i join pg_attribute a on a.attrelid = i.indrelid"
+        " and a.attnum = i.indkey[0] where i.indrelid = $1::oid and i.indisvalid and i.indpred is null",
+        oid);
+
+    if (!res)
+        return false;
+    t->base.unindexed = !t->base.inserts_only;
+    for (int row = 0; row < PQntuples(res); row++)
+        for (unsigned i = 0; i < t->base.key_count; i++)
+            if (strcmp(PQgetvalue(res, row, 0), t->base.rel->columns[t->base.key[i]].name) == 0)
+                t->base.unindexed = false;
+    return true;
+}
+
 static bool describe(Pg *pg, PgTable *t, Err *err)
 {
     Catalogue c ON_EXIT(catalogue_drop) = {NULL, NULL};
@@ -420,6 +439,8 @@ static bool describe(Pg *pg, PgTable *t, Err *err)
     if (!c.indexes || !missing_columns(t, c.columns, err) || !fill_columns(pg, t, c.columns, err))
         return false;
     find_key(t, c.indexes);
+    if (!find_index(pg, t, oid, err))
+        return false;
     t->base.spread = can_spread(t, &c);
     t->base.ordered = t->base.triggers || t->base.key_count == 0;
     t->base.fingerprint = print_of(t);

@@ -20,6 +20,20 @@ struct KnownTable {
 /* --- tables -------------------------------------------------------------------------------------
  */
 
+/* Once for each table, however often it is described. */
+static void tell_unindexed(const Apply *apply, const Table *table)
+{
+    if (!table->unindexed)
+        return;
+    for (const KnownTable *known = apply->retired; known; known = known->next)
+        if (strcmp(known->table->place, table->place) == 0)
+            return;
+    log_warn(
+        "no index on the target finds the rows that an update or delete means: each batch reads "
+        "the whole table",
+        F_STR("table", table->place), F_STR("key", table->key_count ? "without an index" : "none"));
+}
+
 static bool find_table(void *self, const Relation *rel, Table **table, Err *err)
 {
     Apply *apply = self;
@@ -33,6 +47,7 @@ static bool find_table(void *self, const Relation *rel, Table **table, Err *err)
 
         ok = apply->control->ops->describe(apply->control, rel, &described, err);
         if (ok) {
+            tell_unindexed(apply, described);
             known = calloc(1, sizeof(*known));
             if (!known)
                 abort();

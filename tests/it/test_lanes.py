@@ -109,3 +109,19 @@ def test_cascades_come_as_rows(pair):
     pair.same()
     assert lanes_used(pair) == 4 and replayed(done) == 0
     assert kb.difference(pair.source, pair.target) is None
+
+
+def test_a_key_without_an_index_is_told_once(pair):
+    """Right all the same, but slow: whoever watches hears of it, once a table, and not of tables that only get inserts."""
+    pair.both("create table i (id int primary key); create table n (id int, v text); create table h (a int); create table f (a int, b int); alter table f replica identity full")
+    pair.source.sql("alter table n add primary key (id)")
+    pair.target.sql("create index on n (v); create index on n (id) where id > 5")
+    pair.prepare()
+    for _ in range(2):
+        for text in ("insert into i values (1)", "insert into n values (1, 'a')", "update n set v = 'b'", "delete from i", "delete from n", "insert into h values (1)",
+                     "insert into f values (1, 1), (1, 1)", "update f set b = 2 where a = 1", "truncate n"):
+            pair.source.sql(text)
+    done = pair.replicate("--apply-batch-changes=1", code=0)
+    told = [line for line in done.err.splitlines() if "reads the whole table" in line]
+    assert len(told) == 2 and 'table=public.n key="without an index"' in told[0] and "table=public.f key=none" in told[1], told
+    assert pair.source.sql("select * from f") == pair.target.sql("select * from f")
