@@ -120,6 +120,11 @@ Position apply_durable_end(const Apply *apply)
     return apply->end; /* so the slot moves: give each run a copy of its own */
 }
 
+void apply_hurry(Apply *apply)
+{
+    (void)apply;
+}
+
 void apply_error(Apply *apply, Err *err)
 {
     (void)apply;

@@ -126,6 +126,11 @@ static const char plan_sql[] =
     "set enable_bitmapscan = off; set enable_material = off;"
     "set max_parallel_workers_per_gather = 0; set jit = off";
 
+/* What it writes before the first batch is behind it in the log: durable as soon as anything is
+ * that is confirmed (see control_force_flush, which waits). JIT would compile the catalogue queries
+ * for ten times as long as they run. */
+static const char control_sql[] = "set synchronous_commit = off; set jit = off";
+
 static bool be_replica(PgApplier *a, Err *err)
 {
     if (pg_exec(&a->pg, "set session_replication_role = replica", err))
@@ -146,7 +151,8 @@ static bool set_up(PgApplier *a, const ApplierConf *conf, Err *err)
         (is_12 && !pg_exec(&a->pg, "set tcp_user_timeout = 30000", err)))
         return false;
     if (conf->control)
-        return pg_exec(&a->pg, "set synchronous_commit = local", err);
+        return pg_exec(&a->pg, control_sql, err) &&
+               (!is_12 || pg_exec(&a->pg, "set plan_cache_mode = force_generic_plan", err));
     /* Set, not inherited: what is confirmed to the source depends on it (trap 174). */
     return be_replica(a, err) && pg_exec(&a->pg, plan_sql, err) &&
            (!is_12 || pg_exec(&a->pg, "set plan_cache_mode = force_generic_plan", err)) &&

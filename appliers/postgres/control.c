@@ -245,15 +245,24 @@ bool control_log_positions(Applier *self, uint64_t *written, uint64_t *flushed, 
            lsn_parse(pg_cell(res, 0, 1), flushed, err);
 }
 
-/* Any commit that waits for the disk takes the ones before it along. */
+/* Any commit that waits for the disk takes the ones before it along. The setting lasts for this
+ * transaction, its commit included. */
 bool control_force_flush(Applier *self, Err *err)
 {
     PgApplier *a = pg_applier_of(self);
     PGresult *res ON_EXIT(pg_result_drop) =
-        pg_rows(&a->pg, err, "update keybridge.stream set flushes = flushes + 1 where name = $1",
+        pg_rows(&a->pg, err,
+                "update keybridge.stream set flushes = flushes + 1 where name = $1 and"
+                " pg_catalog.set_config('synchronous_commit', 'local', true) is not null",
                 a->stream);
 
-    return res != NULL;
+    if (!res)
+        return false;
+    if (strcmp(PQcmdTuples(res), "1") == 0)
+        return true;
+    err_fail(err, ERR_STATE, "keybridge.stream on the target has no row of stream %s any more",
+             a->stream);
+    return err_hint(err, "somebody has emptied schema keybridge: where the stream stood is lost");
 }
 
 static void put_sessions(Buf *list, const int *sessions, size_t count)

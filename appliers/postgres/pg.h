@@ -15,7 +15,8 @@
 typedef struct Pg {
     PGconn *conn;
     ErrKind side;
-    int version; /* PQserverVersion: 150020 */
+    int version;    /* PQserverVersion: 150020 */
+    bool describes; /* the statements of pg_table_describe are prepared */
 } Pg;
 
 static inline void pg_result_drop(PGresult **res)

@@ -376,11 +376,43 @@ static PgTable *table_new(const Relation *rel)
     return t;
 }
 
+/* Planning these takes far longer than running them, and a batch may touch hundreds of tables that
+ * nobody has looked at yet. */
+static bool prepare(Pg *pg, Err *err)
+{
+    const struct {
+        const char *name, *sql;
+    } all[] = {{"find table", table_sql},
+               {"columns", pg->version < 120000 ? columns_sql_11 : columns_sql},
+               {"indexes", indexes_sql}};
+
+    for (size_t i = 0; i < ARRAY_LEN(all) && !pg->describes; i++) {
+        PGresult *res ON_EXIT(pg_result_drop) =
+            PQprepare(pg->conn, all[i].name, all[i].sql, 0, NULL);
+
+        if (PQresultStatus(res) != PGRES_COMMAND_OK)
+            return pg_fail(pg, res, err, "preparing to describe tables");
+    }
+    pg->describes = true;
+    return true;
+}
+
+static PGresult *look_up(Pg *pg, const char *name, int count, const char *const *params, Err *err)
+{
+    PGresult *res = PQexecPrepared(pg->conn, name, count, params, NULL, NULL, 0);
+
+    if (PQresultStatus(res) == PGRES_TUPLES_OK)
+        return res;
+    pg_fail(pg, res, err, "describing a table");
+    PQclear(res);
+    return NULL;
+}
+
 static bool find_table(Pg *pg, PgTable *t, Err *err)
 {
     char kind;
-    PGresult *res ON_EXIT(pg_result_drop) =
-        pg_rows(pg, err, table_sql, t->base.rel->schema, t->base.rel->name);
+    const char *params[] = {t->base.rel->schema, t->base.rel->name};
+    PGresult *res ON_EXIT(pg_result_drop) = look_up(pg, "find table", 2, params, err);
 
     if (!res)
         return false;
@@ -428,14 +460,15 @@ static bool describe(Pg *pg, PgTable *t, Err *err)
 {
     Catalogue c ON_EXIT(catalogue_drop) = {NULL, NULL};
     char oid[16];
+    const char *params[] = {oid};
 
-    if (!find_table(pg, t, err))
+    if (!prepare(pg, err) || !find_table(pg, t, err))
         return false;
     snprintf(oid, sizeof(oid), "%u", t->oid);
-    c.columns = pg_rows(pg, err, pg->version < 120000 ? columns_sql_11 : columns_sql, oid);
+    c.columns = look_up(pg, "columns", 1, params, err);
     if (!c.columns)
         return false;
-    c.indexes = pg_rows(pg, err, indexes_sql, oid);
+    c.indexes = look_up(pg, "indexes", 1, params, err);
     if (!c.indexes || !missing_columns(t, c.columns, err) || !fill_columns(pg, t, c.columns, err))
         return false;
     find_key(t, c.indexes);

@@ -1,5 +1,7 @@
 #include "engine/base/arena.h"
 
+#include <pthread.h>
+
 #if defined(ARENA_POISONS)
 #include <sanitizer/asan_interface.h>
 #else
@@ -14,6 +16,46 @@ struct ArenaChunk {
 };
 
 #define LARGEST_CHUNK MIB(1)
+#define SPARE_CHUNKS  64
+
+/* Chunks of the largest size are kept for the next arena: a batch's memory is as large as the last
+ * one's, and the kernel takes longer to hand out fresh pages than we take to fill them. */
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
+static ArenaChunk *spare;
+static unsigned spare_count;
+
+static bool spare_put(ArenaChunk *chunk)
+{
+    bool taken;
+
+    if (chunk->bytes != LARGEST_CHUNK)
+        return false;
+    pthread_mutex_lock(&spare_lock);
+    taken = spare_count < SPARE_CHUNKS;
+    if (taken) {
+        chunk->older = spare;
+        spare = chunk;
+        spare_count++;
+    }
+    pthread_mutex_unlock(&spare_lock);
+    return taken;
+}
+
+static ArenaChunk *spare_take(size_t bytes)
+{
+    ArenaChunk *chunk;
+
+    if (bytes != LARGEST_CHUNK)
+        return NULL;
+    pthread_mutex_lock(&spare_lock);
+    chunk = spare;
+    if (chunk) {
+        spare = chunk->older;
+        spare_count--;
+    }
+    pthread_mutex_unlock(&spare_lock);
+    return chunk;
+}
 
 void arena_init(Arena *arena, size_t chunk_bytes)
 {
@@ -23,7 +65,8 @@ void arena_init(Arena *arena, size_t chunk_bytes)
 static void chunk_free(ArenaChunk *chunk)
 {
     ASAN_UNPOISON_MEMORY_REGION(chunk->data, chunk->bytes);
-    free(chunk);
+    if (!spare_put(chunk))
+        free(chunk);
 }
 
 static void chunks_free(ArenaChunk *chunk)
@@ -59,8 +102,10 @@ void arena_reset(Arena *arena)
 static void chunk_add(Arena *arena, size_t least)
 {
     size_t bytes = size_max(arena->chunk_bytes, least);
-    ArenaChunk *chunk = malloc(sizeof(*chunk) + bytes);
+    ArenaChunk *chunk = spare_take(bytes);
 
+    if (!chunk)
+        chunk = malloc(sizeof(*chunk) + bytes);
     if (!chunk) {
         fprintf(stderr, "keybridge: out of memory for an arena chunk of %zu bytes\n", bytes);
         abort();

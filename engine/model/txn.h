@@ -47,7 +47,8 @@ typedef struct Batch {
      * exactly the transactions it held then, and be routed over as many lanes. 0: the router
      * decides. */
     unsigned lanes_before;
-    uint64_t read_us; /* mono_us of the last commit's arrival, for latency */
+    unsigned lanes_most; /* more wouldn't be worth it, 0: nobody knows; lanes_before goes first */
+    uint64_t read_us;    /* mono_us of the last commit's arrival, for latency */
 } Batch;
 
 MUST_USE Batch *batch_new(void);

@@ -539,6 +539,13 @@ Position apply_committed_end(const Apply *apply)
     return end;
 }
 
+void apply_hurry(Apply *apply)
+{
+    pthread_mutex_lock(&apply->lock);
+    apply->hurry = true;
+    pthread_mutex_unlock(&apply->lock);
+}
+
 Position apply_durable_end(const Apply *apply)
 {
     Position end;

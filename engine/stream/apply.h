@@ -61,6 +61,9 @@ bool apply_is_idle(const Apply *apply);
  * there. Any thread. */
 Position apply_committed_end(const Apply *apply);
 Position apply_durable_end(const Apply *apply);
+/* Somebody waits for what was handed over to be durable: from now on the target's disk is asked for
+ * it at once, instead of when it suits the target. */
+void apply_hurry(Apply *apply);
 /* Why it failed; kind ERR_NONE while it works. */
 void apply_error(Apply *apply, Err *err);
 

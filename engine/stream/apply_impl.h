@@ -48,7 +48,8 @@ struct Apply {
     Err failure;              /* of the plan: the first one */
     bool commit_failed;
     bool router_busy;
-    bool quit; /* closed, or failed */
+    bool quit;  /* closed, or failed */
+    bool hurry; /* somebody waits for all of it to be durable */
     Err error;
     Position committed, committed_end, durable_end;
     ApplyCounters counters;

@@ -16,6 +16,13 @@ void compact_init(Compact *c, Table *table, Arena *arena, size_t expected)
     c->slots = arena_array(arena, uint32_t, slots);
 }
 
+void compact_init_inserts(Compact *c, Table *table, Arena *arena, size_t expected)
+{
+    *c = (Compact){.rows.table = table, .arena = arena, .inserts_only = true};
+    c->room = size_max(expected, 16);
+    c->all = arena_alloc(arena, c->room * sizeof(Row *));
+}
+
 bool key_hash(const Table *table, const Value *key, uint64_t *hash)
 {
     uint64_t h = 0;
@@ -201,6 +208,16 @@ void compact_add(Compact *c, const Change *change, const Txn *txn, uint64_t hash
         on_delete(c, row, found);
 }
 
+void compact_insert(Compact *c, const Change *change, const Txn *txn)
+{
+    Row *row = arena_alloc(c->arena, sizeof(*row));
+
+    *row = (Row){.key = change->new, .image = change->new, .txn = txn, .is = true};
+    if (c->count == c->room)
+        c->all = grown(c->arena, c->all, c->count, &c->room, sizeof(Row *));
+    c->all[c->count++] = row;
+}
+
 void compact_step(Compact *c, const Change *change, const Txn *txn)
 {
     if (c->rows.step_count == c->step_room)
@@ -244,6 +261,11 @@ void compact_finish(Compact *c)
 
     if (c->count == 0)
         return;
+    if (c->inserts_only) {
+        out->inserts = c->all;
+        out->insert_count = c->count;
+        return;
+    }
     out->deletes = arena_array(c->arena, Row *, c->count);
     out->updates = arena_array(c->arena, Row *, c->count);
     out->inserts = arena_array(c->arena, Row *, c->count);

@@ -18,10 +18,16 @@ typedef struct Compact {
     uint32_t *slots;   /* open addressing: index into all, plus one */
     size_t slot_count; /* a power of two */
     size_t step_room;
+    bool inserts_only;
     bool confused;
 } Compact;
 
 void compact_init(Compact *c, Table *table, Arena *arena, size_t expected);
+/* Instead, for a table of which the batch has nothing but inserts, to be added with compact_insert:
+ * no two can be one row, since the source has the key too. Should they be all the same, the
+ * target's key refuses them. */
+void compact_init_inserts(Compact *c, Table *table, Arena *arena, size_t expected);
+void compact_insert(Compact *c, const Change *change, const Txn *txn);
 /* The hash of the key's values: routing and compaction both use it. False: a key column isn't
  * known. */
 bool key_hash(const Table *table, const Value *key, uint64_t *hash);

@@ -134,6 +134,9 @@ static bool listen_on(Pause *pause, Err *err)
     if (!pg_open(&pause->pg, pause->dsn, ERR_TARGET,
                  &(PgOptions){.application = "keybridge pause", .stop = &pause->stop}, err))
         return false;
+    /* What is written here means nothing to anybody after a crash: no waiting for the disk. */
+    if (!pg_exec(&pause->pg, "set synchronous_commit = off", err))
+        return false;
     if (!pg_exec(&pause->pg, PAUSE_TABLE_SQL, err)) {
         /* Two sessions that create the same at once: one is told that it exists. */
         err_clear(err);

@@ -10,11 +10,12 @@ typedef struct Use {
     const Relation *rel;
     Table *table;
     size_t changes;
-    bool moved;    /* an update changes a key */
-    bool in_order; /* written step by step */
-    bool spread;   /* over all lanes, by key */
-    unsigned lane; /* unless spread */
-    Kin *kin;      /* rows that depend on each other; NULL: none do, or all may */
+    bool moved;     /* an update changes a key */
+    bool rewritten; /* there are updates or deletes */
+    bool in_order;  /* written step by step */
+    bool spread;    /* over all lanes, by key */
+    unsigned lane;  /* unless spread */
+    Kin *kin;       /* rows that depend on each other; NULL: none do, or all may */
     size_t dealt;
     uint64_t digest; /* of the keys that were spread, in order */
     Compact *parts;  /* one for each lane when spread, else one */
@@ -135,6 +136,7 @@ static bool survey(Uses *uses, const Batch *batch, Err *err)
             if (!use)
                 return false;
             use->changes++;
+            use->rewritten |= change->kind != CHANGE_INSERT;
             if (!is_whole(use->table, change))
                 uses->exact = true;
             else if (!use->moved)
@@ -200,6 +202,8 @@ static unsigned decide(Uses *uses, const Batch *batch, unsigned lanes, Plan *pla
         lanes = batch->lanes_before;
     else if (batch->change_count < ROUTER_SPREAD_LEAST)
         lanes = 1;
+    else if (batch->lanes_most && batch->lanes_most < lanes)
+        lanes = batch->lanes_most;
     plan->could_split = false;
     for (size_t i = 0; i < uses->count; i++) {
         Use *use = uses->all[i];
@@ -241,9 +245,15 @@ static void make_parts(Uses *uses, unsigned lanes)
         unsigned parts = use->spread ? lanes : 1;
 
         use->parts = arena_array(uses->arena, Compact, parts);
-        for (unsigned part = 0; part < parts; part++)
-            compact_init(&use->parts[part], use->table, uses->arena,
-                         use->in_order ? 0 : use->changes / parts + 1);
+        for (unsigned part = 0; part < parts; part++) {
+            Compact *c = &use->parts[part];
+            size_t expected = use->changes / parts + 1;
+
+            if (use->in_order || use->rewritten)
+                compact_init(c, use->table, uses->arena, use->in_order ? 0 : expected);
+            else
+                compact_init_inserts(c, use->table, uses->arena, expected + expected / 8);
+        }
     }
 }
 
@@ -270,7 +280,8 @@ static bool deal_one(Use *use, const Change *change, const Txn *txn, unsigned la
     uint64_t hash = 0, family;
     Compact *part;
 
-    if ((use->spread || !in_order) && !key_hash(use->table, change_key(change), &hash))
+    if ((use->spread || (!in_order && use->rewritten)) &&
+        !key_hash(use->table, change_key(change), &hash))
         return false;
     family = hash;
     if (use->kin) {
@@ -282,8 +293,10 @@ static bool deal_one(Use *use, const Change *change, const Txn *txn, unsigned la
     part = &use->parts[use->spread ? (unsigned)((family >> 32) % lanes) : 0];
     if (in_order)
         compact_step(part, change, txn);
-    else
+    else if (use->rewritten)
         compact_add(part, change, txn, hash);
+    else
+        compact_insert(part, change, txn);
     return true;
 }
 

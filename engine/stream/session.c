@@ -35,6 +35,7 @@
 #define BEHIND_US      50000 /* a commit that is older when it arrives: the source has a backlog */
 #define RATE_MS        20    /* window for the bytes that tell the same of long transactions */
 #define RATE_BYTES     KIB(256)
+#define LANE_WAITS     8 /* a batch that waits for more than this part of the time between two */
 #define PUBLISH_MS     20
 #define UNTIL_MS       2 /* a cut-over waits for the end with writers blocked */
 
@@ -62,7 +63,10 @@ typedef struct Session {
     Position began_at;   /* where the stream was asked to begin */
     WalSender *sender;
     Assembler *assembler;
-    Batch *held; /* on its way to a queue that was full */
+    Batch *held;      /* on its way to a queue that was full */
+    unsigned lanes;   /* that the next batch is spread over, at most */
+    uint64_t held_us; /* since when it waits; 0: it doesn't */
+    uint64_t pushed_us;
     Flight flights[FLIGHTS_MOST];
     size_t flight_count;
     size_t flight_bytes;
@@ -284,6 +288,8 @@ static void start_assembler(Session *s, Position start)
     s->started_at = s->pushed = apply_progress(s->apply).applied_end;
     s->began_at = start;
     s->behind = true;
+    s->lanes = 1;
+    s->pushed_us = mono_us();
     s->heard_ms = s->quiet_ms = mono_ms();
 }
 
@@ -350,6 +356,20 @@ static bool may_fly(const Session *s, const Batch *batch)
            (s->flight_count < FLIGHTS_MOST && s->flight_bytes + batch_bytes(batch) <= most);
 }
 
+/* One lane less when the target has nothing left to do before the next batch comes: each costs both
+ * machines time, which the source may need. One more when a batch has to wait. */
+static void adapt_lanes(Session *s)
+{
+    uint64_t now = mono_us(), waited = s->held_us ? now - s->held_us : 0;
+
+    if (s->flight_count == 0 && s->lanes > 1)
+        s->lanes--;
+    else if (waited > (now - s->pushed_us) / LANE_WAITS && s->lanes < s->stream->conf.lanes)
+        s->lanes++;
+    s->pushed_us = now;
+    s->held_us = 0;
+}
+
 static bool push(Session *s)
 {
     Flight flight = {
@@ -359,8 +379,13 @@ static bool push(Session *s)
         .quiet = s->held->first->xid == 0,
     };
 
-    if (!may_fly(s, s->held) || !queue_try_push(s->queue, s->held))
+    s->held->lanes_most = s->lanes;
+    if (!may_fly(s, s->held) || !queue_try_push(s->queue, s->held)) {
+        if (!s->held_us)
+            s->held_us = mono_us();
         return false;
+    }
+    adapt_lanes(s);
     s->held = NULL;
     s->pushed = flight.end;
     s->flights[s->flight_count++] = flight;
@@ -443,6 +468,7 @@ static bool is_done(Session *s)
     /* The target is told how far it is, so that the next run begins there. */
     if (position_compare(s->pushed, all) < 0 && assembler_quiet(s->assembler, all))
         return false;
+    apply_hurry(s->apply);
     return position_compare(apply_durable_end(s->apply), s->pushed) >= 0;
 }
 

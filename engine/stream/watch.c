@@ -6,6 +6,7 @@
 #include "engine/stream/apply_impl.h"
 
 #define POLL_MS       10
+#define HURRY_MS      1
 #define FORCE_IDLE_MS 30   /* nothing else to do: don't wait for the target's own rhythm (200 ms) */
 #define FORCE_BUSY_MS 1000 /* the target's WAL writer should have done it long ago */
 #define HEALTH_MS     5000
@@ -34,7 +35,7 @@ static void set_durable(Apply *apply, Position end)
 
 /* The order matters: first what is committed, then what is written; so the written position covers
  * it. */
-static bool watch_flushed(Watch *w, Position committed, bool idle, Err *err)
+static bool watch_flushed(Watch *w, Position committed, unsigned force_ms, Err *err)
 {
     Apply *apply = w->apply;
     uint64_t written, flushed;
@@ -42,8 +43,7 @@ static bool watch_flushed(Watch *w, Position committed, bool idle, Err *err)
 
     pthread_mutex_lock(&apply->control_lock);
     ok = apply->control->ops->log_positions(apply->control, &written, &flushed, &known, err);
-    if (ok && w->is_marked && flushed < w->mark &&
-        mono_ms() - w->marked_ms >= (idle ? FORCE_IDLE_MS : FORCE_BUSY_MS)) {
+    if (ok && w->is_marked && flushed < w->mark && mono_ms() - w->marked_ms >= force_ms) {
         ok = apply->control->ops->force_flush(apply->control, err);
         flushed = w->mark;
     }
@@ -138,17 +138,18 @@ static bool watch_once(Watch *w, Err *err)
 {
     Apply *apply = w->apply;
     Position committed, durable;
-    bool idle;
+    bool idle, hurry;
 
     pthread_mutex_lock(&apply->lock);
     committed = apply->committed_end;
+    hurry = apply->hurry;
     durable = apply->durable_end;
     idle = !apply->plan && !apply->router_busy;
     pthread_mutex_unlock(&apply->lock);
     if (!watch_tie(w, err) || !watch_long(w, err))
         return false;
     if (!apply->synchronous && position_compare(durable, committed) < 0)
-        return watch_flushed(w, committed, idle, err);
+        return watch_flushed(w, committed, idle ? (hurry ? 0 : FORCE_IDLE_MS) : FORCE_BUSY_MS, err);
     if (mono_ms() - w->asked_ms > HEALTH_MS) {
         uint64_t written, flushed;
         bool known, ok;
@@ -162,13 +163,23 @@ static bool watch_once(Watch *w, Err *err)
     return true;
 }
 
+static bool is_hurried(Apply *apply)
+{
+    bool hurry;
+
+    pthread_mutex_lock(&apply->lock);
+    hurry = apply->hurry;
+    pthread_mutex_unlock(&apply->lock);
+    return hurry;
+}
+
 void *watch_main(void *arg)
 {
     Watch watch = {.apply = arg, .asked_ms = mono_ms()};
     Err err = ERR_INIT;
 
     log_thread("watch");
-    while (!stop_wait(&watch.apply->closing, POLL_MS))
+    while (!stop_wait(&watch.apply->closing, is_hurried(arg) ? HURRY_MS : POLL_MS))
         if (!watch_once(&watch, &err)) {
             err_context(&err, "watching the target");
             apply_fail(watch.apply, &err);
