@@ -108,6 +108,21 @@ static void test_helpers(void **state)
     arena_fini(&arena);
 }
 
+/* What one arena gives back is the next one's. */
+static void test_large_chunks_are_kept(void **state)
+{
+    Arena arena;
+    void *first;
+
+    (void)state;
+    arena_init(&arena, MIB(1));
+    first = arena_alloc(&arena, 100);
+    arena_fini(&arena);
+    arena_init(&arena, MIB(1));
+    assert_ptr_equal(arena_alloc(&arena, 100), first);
+    arena_fini(&arena);
+}
+
 /* Under ASan only: reading what was reset, or one byte beyond a piece, is reported. */
 static void test_poison(void **state)
 {
@@ -139,9 +154,13 @@ static void test_poison(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pieces),  cmocka_unit_test(test_nothing_is_something),
-        cmocka_unit_test(test_large),   cmocka_unit_test(test_reset_keeps_a_chunk),
-        cmocka_unit_test(test_helpers), cmocka_unit_test(test_poison),
+        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_nothing_is_something),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_reset_keeps_a_chunk),
+        cmocka_unit_test(test_helpers),
+        cmocka_unit_test(test_poison),
+        cmocka_unit_test(test_large_chunks_are_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
