@@ -387,7 +387,7 @@ static bool unpack(Spool *spool, uint32_t plain_len, Err *err)
 
 static bool read_segment(Spool *spool, Err *err)
 {
-    uint8_t head[SEGMENT_HEADER];
+    uint8_t head[SEGMENT_HEADER] = {0};
     Reader r = reader_of(span_of(head, sizeof(head)));
     uint32_t magic, packed_len, plain_len, number;
     uint64_t hash;
