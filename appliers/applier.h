@@ -104,6 +104,9 @@ typedef struct DeadLetter {
     Span changes;  /* JSON */
 } DeadLetter;
 
+/* Code of the transient error by which describe says that a table's values must come as text. */
+#define VALUE_FORM "value-form"
+
 typedef struct Applier Applier;
 typedef struct ApplierOps {
     const char *name;
@@ -156,6 +159,7 @@ typedef struct ApplierConf {
     const char *stream; /* name under which progress is kept */
     unsigned lane;      /* for application_name */
     bool control;
+    bool binary;            /* the source sends values in their types' binary form */
     bool synchronous;       /* commits wait for the disk */
     const Stop *connecting; /* ends waits while connecting */
     const Stop *closing;    /* ends every wait; may be NULL */

@@ -29,6 +29,7 @@ typedef struct PgApplier {
     Pg pg;
     char *stream;
     const Stop *closing;
+    bool binary;     /* what comes */
     bool broken;     /* the connection's state is unknown: only closing helps */
     Expect *expects; /* sent and not yet settled, in order */
     size_t expect_count, expect_room;

@@ -1,6 +1,7 @@
 #include "appliers/postgres/applier_pg.h"
 
 #include "appliers/postgres/applier_impl.h"
+#include "appliers/postgres/fit.h"
 
 static void pg_applier_free(Applier *self)
 {
@@ -83,6 +84,10 @@ static bool on_describe(Applier *self, const Relation *rel, Table **table, Err *
         return false;
     if (!pg_table_describe(&a->pg, rel, &t, err))
         return false;
+    if (!pg_table_fits(&a->pg, t, a->binary, err)) {
+        table_free(&t->base);
+        return false;
+    }
     *table = &t->base;
     return true;
 }
@@ -173,6 +178,7 @@ Applier *pg_applier_open(const ApplierConf *conf, Err *err)
         abort();
     a->base.ops = &pg_applier_ops;
     a->closing = conf->closing;
+    a->binary = conf->binary;
     a->stream = strdup(conf->stream);
     if (!a->stream)
         abort();

@@ -130,6 +130,15 @@ static bool is_about_data(const char *sqlstate)
     return false;
 }
 
+/* What the types' receive functions say of bytes that aren't theirs: a type was made or changed
+ * since the stream began. Text may do, and whether it does is seen then. */
+static bool is_about_form(const char *sqlstate)
+{
+    return strcmp(sqlstate, "22P03") == 0 || /* invalid binary representation */
+           strcmp(sqlstate, "42804") == 0 || /* an array's or row's parts are of another type */
+           strcmp(sqlstate, "08P01") == 0;   /* more or fewer bytes than the type takes */
+}
+
 static bool refused(PgApplier *a, const PGresult *res, const Expect *e, Err *err)
 {
     Buf where ON_EXIT(buf_fini);
@@ -137,6 +146,10 @@ static bool refused(PgApplier *a, const PGresult *res, const Expect *e, Err *err
     buf_init(&where, 4096);
     put_where(&where, e);
     pg_fail(&a->pg, res, err, buf_str(&where));
+    if (e->table && a->binary && is_about_form(err->code)) {
+        err_code(err, VALUE_FORM);
+        return err_transient(err);
+    }
     if ((e->table || e->is_check) && is_about_data(err->code)) {
         err->kind = ERR_FAITHFUL;
         if (!*err->hint)

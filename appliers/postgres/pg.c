@@ -297,7 +297,7 @@ static bool connect_fail(Pg *pg, Err *err)
 /* One text per setting because a server below the version that knows it refuses the whole
  * statement. Roles and databases can set any of these to something that bends values or ends
  * sessions (traps 30, 40, 64, 66, 176). */
-static bool pin_settings(Pg *pg, Err *err)
+bool pg_pin_settings(Pg *pg, const char *encoding, Err *err)
 {
     static const char common[] =
         "set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;"
@@ -305,12 +305,24 @@ static bool pin_settings(Pg *pg, Err *err)
         "set extra_float_digits = 3; set bytea_output = 'hex'; set search_path = pg_catalog;"
         "set array_nulls = on; set xmloption = content; set standard_conforming_strings = on;"
         "set row_security = off; set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;"
-        "set lc_monetary = 'C'; set default_transaction_deferrable = off; set quote_all_identifiers = off;"
-        "select pg_catalog.set_config('client_encoding', pg_catalog.getdatabaseencoding(), false)";
-    AUTO_RESULT res = PQexec(pg->conn, common);
+        "set lc_monetary = 'C'; set default_transaction_deferrable = off;"
+        "set quote_all_identifiers = off; set transform_null_equals = off; set exit_on_error = off";
+    Buf sql ON_EXIT(buf_fini);
 
-    if (PQresultStatus(res) != PGRES_TUPLES_OK)
-        return pg_fail(pg, res, err, "setting up the session");
+    buf_init(&sql, 4096);
+    /* By itself: a statement in the same transaction would still be serializable and deferrable
+     * where the role's transactions are, and wait for a safe snapshot or, on a standby, fail. */
+    if (!pg_exec(pg, common, err))
+        return err_context(err, "setting up the session");
+    /* No parameters: a walsender doesn't know the extended protocol. */
+    buf_puts(&sql, "select pg_catalog.set_config('client_encoding', ");
+    if (encoding)
+        pg_put_literal(&sql, span_str(encoding));
+    else
+        buf_puts(&sql, "pg_catalog.getdatabaseencoding()");
+    buf_puts(&sql, ", false)");
+    if (!buf_ok(&sql, "session settings", err) || !pg_exec(pg, buf_str(&sql), err))
+        return err_context(err, "setting up the session");
     if (pg->version >= 140000 && !pg_exec(pg, "set idle_session_timeout = 0", err))
         return false;
     return pg->version < 170000 || pg_exec(pg, "set transaction_timeout = 0", err);
@@ -348,7 +360,7 @@ bool pg_open(Pg *pg, const char *dsn, ErrKind side, const PgOptions *options, Er
     }
     pg->version = PQserverVersion(pg->conn);
     PQsetNoticeReceiver(pg->conn, ignore_notice, NULL);
-    if (!options->replication && !pin_settings(pg, err)) {
+    if (!options->replication && !pg_pin_settings(pg, NULL, err)) {
         pg_close(pg);
         return false;
     }

@@ -41,6 +41,9 @@ void pg_tls_setup(const char *ca_file, bool insecure);
  * hex bytea, search_path pg_catalog, client_encoding = the database's own encoding, array_nulls,
  * xmloption, standard_conforming_strings. */
 MUST_USE bool pg_open(Pg *pg, const char *dsn, ErrKind side, const PgOptions *options, Err *err);
+/* For a replication connection, whose text values the walsender makes, before it begins to stream.
+ * encoding: of the client; NULL: the database's own. */
+MUST_USE bool pg_pin_settings(Pg *pg, const char *encoding, Err *err);
 void pg_close(Pg *pg); /* fine on a zeroed one */
 #define AUTO_PG ON_EXIT(pg_close) Pg
 

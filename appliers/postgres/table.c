@@ -27,7 +27,8 @@ static void pg_table_free(Table *table)
     "    from base b join pg_type t on t.oid = b.typbasetype where b.typtype = 'd')"              \
     " select a.attname, a.atttypid, t.typarray, " generated ", a.attidentity = 'a',"              \
     "  b.oid, b.typtype, b.typelem <> 0 and b.typlen = -1 as is_array,"                           \
-    "  " deterministic ", t.typdelim, e.nspname, e.oprname, a.attnotnull"                         \
+    "  " deterministic ", t.typdelim, e.nspname, e.oprname, a.attnotnull,"                        \
+    "  case t.typtype when 'd' then '::' || format_type(b.oid, null) else '' end"                 \
     " from pg_attribute a"                                                                        \
     " join pg_type t on t.oid = a.atttypid"                                                       \
     " join base b on b.attnum = a.attnum and b.typtype <> 'd'"                                    \
@@ -191,6 +192,7 @@ static bool fill_columns(Pg *pg, PgTable *t, const PGresult *columns, Err *err)
             c->array = cell_oid(columns, row, 2);
         c->has_equality = strcmp(PQgetvalue(columns, row, 10), "pg_catalog") == 0;
         c->equal = equal_of(t, columns, row);
+        c->cast = arena_strdup(&t->arena, PQgetvalue(columns, row, 13));
         c->sent = c->type;
         c->sent_array = c->array;
         if (rel->columns[i].type_oid && rel->columns[i].type_oid < FIRST_USER_OID &&
@@ -595,8 +597,10 @@ static void put_where_key(Buf *sql, const PgShape *shape, int key_first)
             continue;
         buf_printf(sql, "%st.", and);
         put_column(sql, shape, i);
+        buf_puts(sql, shape->table->columns[i].cast);
         buf_puts(sql, shape->table->columns[i].equal);
         put_param(sql, shape, ++n);
+        buf_puts(sql, shape->table->columns[i].cast);
         and = " and ";
     }
 }

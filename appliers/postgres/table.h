@@ -16,6 +16,7 @@ typedef struct PgColumn { /* one for each column of the relation */
     bool always;       /* GENERATED ALWAYS AS IDENTITY: an update can't set it */
     bool has_equality; /* an = in pg_catalog */
     const char *equal; /* OPERATOR("pg_catalog".=), for keys */
+    const char *cast;  /* ::base around it for a domain (enums' = takes none), else "" */
 } PgColumn;
 
 typedef struct PgTable {

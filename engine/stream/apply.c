@@ -296,6 +296,7 @@ static Applier *open_applier(Apply *apply, const Stop *connecting, unsigned lane
         .lane = lane,
         .control = control,
         .synchronous = apply->synchronous,
+        .binary = !apply->conf.text_only,
         .connecting = connecting,
         .closing = &apply->closing,
     };

@@ -11,6 +11,7 @@
 
 #include <poll.h>
 
+#include "appliers/applier.h"
 #include "engine/base/crash.h"
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
@@ -125,7 +126,11 @@ static bool choose_format(Session *s, Pg *target, Err *err)
     if (!pg_value(target, &encoding, err, "select pg_catalog.getdatabaseencoding()", 0, NULL))
         return false;
     snprintf(s->encoding, sizeof(s->encoding), "%s", buf_str(&encoding));
-    if (s->facts.version < 140000) {
+    if (!types_fit(&s->ask, target, s->stream->conf.publication, err))
+        return false;
+    if (s->stream->text_only) {
+        buf_puts(&why, "the target refused a value in its binary form");
+    } else if (s->facts.version < 140000) {
         buf_puts(&why, "the source's version has no binary mode");
     } else if (!pg_exec(&s->ask, "set lock_timeout = '5s'", err) ||
                !types_compare(&s->ask, target, s->stream->conf.publication, &s->binary, &why,
@@ -840,6 +845,24 @@ static void part(Session *s, bool done)
     publish(s, true);
 }
 
+/* The target's refusal of a binary form, or the source's (no binary output function). */
+static bool is_about_form(const Err *err)
+{
+    return strcmp(err->code, VALUE_FORM) == 0 ||
+           (err->kind == ERR_SOURCE && strcmp(err->code, "42883") == 0);
+}
+
+/* A type that was made or changed since the stream began: the binary form is given up for good, and
+ * the next session tries the same changes as text. */
+static void give_up_binary(Session *s, Err *err)
+{
+    if (!s->binary || s->stream->text_only || !is_about_form(err))
+        return;
+    s->stream->text_only = true;
+    log_warn("binary form given up: values travel as text from here on", F_STR("why", err->text));
+    err_transient(err);
+}
+
 static void fini(Session *s)
 {
     if (s->apply) {
@@ -873,6 +896,8 @@ bool session_run(Stream *stream, const Stop *stop, SessionEnd *end, Err *err)
         done = follow(s, err);
         end->advanced = position_compare(apply_committed_end(s->apply), s->started_at) > 0;
         part(s, done);
+        if (!done)
+            give_up_binary(s, err);
     }
     fini(s);
     free(s);

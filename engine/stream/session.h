@@ -34,6 +34,7 @@ struct Stream {
     size_t rate_count;
     SlotWatch watch;
     bool limits_told;
+    bool text_only; /* a value's binary form was refused: from then on text */
     int sender_pid; /* of the newest walsender, on the source; 0: none yet */
 };
 

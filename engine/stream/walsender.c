@@ -70,23 +70,6 @@ static bool put_command(Buf *sql, const WalSender *sender, const WalSenderConf *
     return buf_ok(sql, "the replication command", err);
 }
 
-/* As for ordinary sessions, because text values are made by the walsender (traps 61, 64, 66); the
- * encoding is the target's, so that bytes go over as they come. */
-static bool pin_settings(WalSender *sender, const char *encoding, Err *err)
-{
-    AUTO_BUF sql;
-
-    buf_init(&sql, 4096);
-    buf_puts(
-        &sql,
-        "set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set timezone = 'UTC';"
-        "set extra_float_digits = 3; set bytea_output = 'hex'; set lc_monetary = 'C';"
-        "set xmloption = content; set standard_conforming_strings = on; set statement_timeout = 0;"
-        "set search_path = pg_catalog; set client_encoding = ");
-    pg_put_literal(&sql, span_str(encoding));
-    return buf_ok(&sql, "session settings", err) && pg_exec(&sender->pg, buf_str(&sql), err);
-}
-
 /* A peer that vanished without a word is noticed by the kernel within half a minute, whatever the
  * walsender does. */
 static void watch_peer(int fd)
@@ -162,7 +145,9 @@ WalSender *walsender_start(const WalSenderConf *conf, Err *err)
         return NULL;
     }
     sender->protocol = best_protocol(sender->pg.version);
-    if (!pin_settings(sender, conf->encoding, err) || !begin_stream(sender, conf, err)) {
+    /* As for ordinary sessions, because text values are made by the walsender (traps 61, 64, 66);
+     * the encoding is the target's, so that bytes go over as they come. */
+    if (!pg_pin_settings(&sender->pg, conf->encoding, err) || !begin_stream(sender, conf, err)) {
         walsender_free(sender);
         return NULL;
     }
