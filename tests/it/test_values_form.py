@@ -113,7 +113,7 @@ def test_type_altered_while_the_stream_runs(source_server, target_server, make_p
     pair.source.sql("alter type m add value 'b'")
     pair.source.sql("insert into t values (5, null, null, 'b')")
     done = pair.replicate(code=7)
-    assert "enum m" in done.error() and "public.t" in done.error(), done
+    assert "enum public.m" in done.error() and "public.t" in done.error(), done
     pair.target.sql("alter type m add value 'b'")
     carried(pair, "insert into t values (6, null, null, 'b')", "binary")
 
