@@ -121,13 +121,37 @@ static PQconninfoOption *parse_dsn(const char *dsn, Err *err)
     return options;
 }
 
-static bool is_loopback(const char *host)
+static bool is_loopback(const char *host, size_t len)
 {
+    char one[64];
     struct in_addr v4;
 
-    return !host || host[0] == '/' || host[0] == '@' || strcmp(host, "localhost") == 0 ||
-           strcmp(host, "::1") == 0 ||
-           (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
+    if (len == 0 || host[0] == '/' || host[0] == '@')
+        return true;
+    if (len >= sizeof(one))
+        return false;
+    memcpy(one, host, len);
+    one[len] = '\0';
+    return strcmp(one, "localhost") == 0 || strcmp(one, "::1") == 0 ||
+           (inet_pton(AF_INET, one, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
+}
+
+/* Whether one of the hosts of a list, as libpq takes it, is another machine. */
+static bool any_away(const char *list)
+{
+    while (list) {
+        const char *end = strchrnul(list, ',');
+
+        if (!is_loopback(list, (size_t)(end - list)))
+            return true;
+        list = *end ? end + 1 : NULL;
+    }
+    return false;
+}
+
+static bool leads_away(const PQconninfoOption *options)
+{
+    return any_away(option_of(options, "host")) || any_away(option_of(options, "hostaddr"));
 }
 
 bool pg_place(const char *dsn, Buf *out, Err *err)
@@ -163,11 +187,15 @@ static void add(Params *params, const char *key, const char *value)
     }
 }
 
+/* Nobody has said how to use TLS, and the connection string itself names another machine. */
+static bool must_verify(const PQconninfoOption *given)
+{
+    return !tls_insecure && !option_of(given, "sslmode") && !getenv("PGSSLMODE") &&
+           !option_of(given, "service") && !getenv("PGSERVICE") && leads_away(given);
+}
+
 static bool fill_params(Params *params, const PQconninfoOption *given, const PgOptions *options)
 {
-    const char *host = option_of(given, "host");
-    bool remote = !is_loopback(host ? host : option_of(given, "hostaddr"));
-
     for (const PQconninfoOption *o = given; o->keyword; o++)
         if (o->val && *o->val && !(options->database && strcmp(o->keyword, "dbname") == 0))
             add(params, o->keyword, o->val);
@@ -187,11 +215,32 @@ static bool fill_params(Params *params, const PQconninfoOption *given, const PgO
         add(params, "tcp_user_timeout", "30000");
     if (!option_of(given, "connect_timeout"))
         add(params, "connect_timeout", "10");
-    if (!option_of(given, "sslmode") && remote && !tls_insecure)
+    if (must_verify(given))
         add(params, "sslmode", "verify-full");
     if (!option_of(given, "sslrootcert") && *tls_ca_file)
         add(params, "sslrootcert", tls_ca_file);
     return true;
+}
+
+/* Host and sslmode can come from the environment or a service file as well, which only libpq reads:
+ * it is asked, before anything is sent, where it goes and how. */
+static PGconn *start_connection(Params *params, const PQconninfoOption *given)
+{
+    PGconn *conn = PQconnectStartParams(params->keys, params->values, 0);
+    PQconninfoOption *all ON_EXIT(free_options) = conn ? PQconninfo(conn) : NULL;
+    const char *mode = all ? option_of(all, "sslmode") : NULL;
+
+    if (!conn || !all)
+        abort();
+    if (tls_insecure || option_of(given, "sslmode") || !mode || strcmp(mode, "prefer") != 0 ||
+        !leads_away(all))
+        return conn;
+    PQfinish(conn);
+    add(params, "sslmode", "verify-full");
+    conn = PQconnectStartParams(params->keys, params->values, 0);
+    if (!conn)
+        abort();
+    return conn;
 }
 
 /* PQconnectStart, so that a request to stop is heard while a host doesn't answer. libpq's own
@@ -237,7 +286,6 @@ static const struct {
      "give a password with PGPASSFILE, PGPASSWORD, a service file or the connection string", false},
     {"no pg_hba.conf entry", "28000",
      "the server's pg_hba.conf or its TLS requirement refuses this user, host or database", false},
-    {"does not exist", "3D000", "check the database and user in the connection string", false},
     {"must be superuser or replication role", "42501",
      "give the user the right to replicate: ALTER ROLE … REPLICATION, on RDS GRANT rds_replication TO …",
      false},
@@ -254,6 +302,7 @@ static const struct {
     {"server certificate for", "08001", "connect by the name in the server's certificate", false},
     {"server does not support SSL", "08001",
      "turn TLS on at the server, or allow plain connections with --tls-insecure", false},
+    {"does not exist", "3D000", "check the database and user in the connection string", false},
     {"could not translate host name", "08001", "check the host's name and the resolver", true},
     {"Connection refused", "08001", "check that the server is up and listens on this host and port",
      true},
@@ -348,9 +397,7 @@ bool pg_open(Pg *pg, const char *dsn, ErrKind side, const PgOptions *options, Er
         options = &none;
     fill_params(&params, given, options);
     timeout = option_of(given, "connect_timeout");
-    pg->conn = PQconnectStartParams(params.keys, params.values, 0);
-    if (!pg->conn)
-        abort();
+    pg->conn = start_connection(&params, given);
     if (PQstatus(pg->conn) == CONNECTION_BAD ||
         !connect_wait(pg, options->stop, timeout ? (int)strtol(timeout, NULL, 10) : 10, err)) {
         if (!err_is_set(err))

@@ -33,7 +33,9 @@ typedef struct PgOptions {
 } PgOptions;
 
 /* For the process: the [tls] options. Without it, and for any host that isn't loopback or a socket,
- * sslmode is verify-full unless the connection string says otherwise. */
+ * sslmode is verify-full unless the connection string, PGSSLMODE or the service says otherwise;
+ * wherever libpq has the host from. (prefer is what libpq has when nobody says anything: only the
+ * connection string itself can ask for it.) */
 void pg_tls_setup(const char *ca_file, bool insecure);
 
 /* Connects (10 s a host unless the string says otherwise) and, except for replication, pins the
