@@ -287,14 +287,39 @@ static bool read_xids(Hold *hold, uint64_t *oldest, uint64_t *next, Err *err)
 /* A slot waits, more than once, for the transactions that run: with a long one about, the stream
  * would be held for as long. So first wait (with the stream moving) until none that writes is older
  * than what we may hold for. */
+#define TELL_US 10000000
+
+/* Who must end before the source can give a snapshot; a prepared transaction may be forgotten. */
+static void tell_open(Hold *hold)
+{
+    Err ignored = ERR_INIT;
+    AUTO_RESULT res = pg_rows(
+        &hold->source, &ignored,
+        "select string_agg(who, '; ') from (select 'pid ' || pid || ' ' || coalesce(usename, '?') || ', open '"
+        " || round(extract(epoch from clock_timestamp() - xact_start)) || ' s' as who, xact_start as since"
+        " from pg_stat_activity where pid <> pg_backend_pid() and backend_xid is not null"
+        " union all select 'prepared transaction ' || quote_literal(gid) || ' of ' || owner || ', open '"
+        " || round(extract(epoch from clock_timestamp() - prepared)) || ' s', prepared from pg_prepared_xacts"
+        " order by since limit 5) o");
+
+    log_warn("comparing waits for open transactions of the source",
+             F_STR("who", res && !PQgetisnull(res, 0, 0) ? PQgetvalue(res, 0, 0) : "unknown"));
+}
+
 static bool wait_young(Hold *hold, uint64_t most_us, Err *err)
 {
+    uint64_t told_us = mono_us();
+
     for (;;) {
         uint64_t from = mono_us(), oldest, next, ignored;
 
         if (!read_xids(hold, &ignored, &next, err))
             return false;
         do {
+            if (mono_us() - told_us > TELL_US) {
+                told_us = mono_us();
+                tell_open(hold);
+            }
             /* Often at first, and then not so: it may take hours. */
             if (mono_us() - from > 1000000 && stop_wait(hold->wait->stop, 100))
                 return stop_fail(err, "waiting for long transactions on the source");
@@ -473,6 +498,7 @@ static bool hold_and_snapshot(Hold *hold, Err *err)
             return true;
         log_info("the source gave no snapshot in time; the stream goes on meanwhile",
                  F_U64("held_ms", most_ms));
+        tell_open(hold);
         if (!release(hold, err))
             return false;
     }

@@ -239,7 +239,8 @@ const Command cmd_replicate = {
         "With --until-lsn it ends with 0 once everything committed up to that position is durable on the target; "
         "otherwise it runs until SIGINT or SIGTERM, which end it with 130 and lose nothing. It ends with 1 when "
         "transactions were skipped (--apply-skip-failed, --skip-txn).",
-    .sections = "source target tls stream apply spool state",
+    .sections =
+        "source target tls stream.slot stream.publication stream.start-lsn stream.until-lsn apply spool state",
     .examples =
         "keybridge replicate --source postgres://old/app --target postgres://new/app --slot kb --publication kb\n"
         "keybridge replicate --source service=old --target service=new --until-lsn 16/B374D848 --json",

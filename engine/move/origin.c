@@ -183,10 +183,21 @@ bool origin_open_transactions(Pg *pg, uint64_t older_than_ms, Buf *out, Err *err
     return buf_ok(out, "the list of open transactions", err);
 }
 
-static bool send_make_slot(Pg *pg, const char *slot, Err *err)
+static bool send_make_slot(Pg *pg, const char *slot, bool failover, Err *err)
 {
-    static const char sql[] = "select lsn from pg_create_logical_replication_slot($1, 'pgoutput')";
+    const char *sql =
+        failover
+            ? "select lsn from pg_create_logical_replication_slot($1, 'pgoutput', failover => true)"
+            : "select lsn from pg_create_logical_replication_slot($1, 'pgoutput')";
 
+    if (failover && pg->version < 170000) {
+        err_fail(
+            err, ERR_USAGE,
+            "--slot-failover: the source is PostgreSQL %d, slots that survive a failover came with 17",
+            pg->version / 10000);
+        return err_hint(
+            err, "leave it out; after a failover of the source the copy must then be made again");
+    }
     return PQsendQueryParams(pg->conn, sql, 1, NULL, &slot, NULL, NULL, 0) ||
            pg_fail(pg, NULL, err, "making the replication slot");
 }
@@ -279,11 +290,11 @@ static bool take_slot_lsn(Pg *pg, const char *slot, bool waited, uint64_t *lsn, 
     return err_context(err, "slot %s", slot);
 }
 
-bool origin_make_slot(Pg *pg, const char *slot, bool ours, uint64_t wait_ms, const Stop *stop,
+bool origin_make_slot(Pg *pg, const char *slot, bool ours, const OriginNeed *need, const Stop *stop,
                       Arena *arena, uint64_t *consistent_point, Err *err)
 {
     OriginSlot there;
-    uint64_t deadline = mono_ms() + wait_ms;
+    uint64_t deadline = mono_ms() + need->wait_ms;
 
     for (;;) {
         if (!origin_slot(pg, slot, arena, &there, err))
@@ -307,8 +318,9 @@ bool origin_make_slot(Pg *pg, const char *slot, bool ours, uint64_t wait_ms, con
         if (stop_wait(stop, 200))
             return stop_fail(err, "waiting for the slot");
     }
-    return send_make_slot(pg, slot, err) &&
-           take_slot_lsn(pg, slot, await_slot(pg, slot, wait_ms, stop, err), consistent_point, err);
+    return send_make_slot(pg, slot, need->failover, err) &&
+           take_slot_lsn(pg, slot, await_slot(pg, slot, need->wait_ms, stop, err), consistent_point,
+                         err);
 }
 
 bool origin_mark(Pg *pg, const char *publication, const char *marker, Err *err)

@@ -36,7 +36,11 @@ MUST_USE bool origin_slot(Pg *pg, const char *slot, Arena *arena, OriginSlot *ou
 /* Makes it, or takes the one that is there when `ours`. Making waits for all transactions that are
  * open: after a while it names them in the log, after wait_ms it gives up and names them in the
  * error. */
-MUST_USE bool origin_make_slot(Pg *pg, const char *slot, bool ours, uint64_t wait_ms,
+typedef struct OriginNeed {
+    uint64_t wait_ms;
+    bool failover; /* standbys keep it in step: from version 17 on, refused before */
+} OriginNeed;
+MUST_USE bool origin_make_slot(Pg *pg, const char *slot, bool ours, const OriginNeed *need,
                                const Stop *stop, Arena *arena, uint64_t *consistent_point,
                                Err *err);
 /* The name for a database's slot: the prefix, and what of the database's name is allowed in a

@@ -1,5 +1,7 @@
 #include "engine/move/quiet.h"
 
+#include "engine/base/log.h"
+
 static bool each(Pg *pg, const char *query,
                  bool (*row)(Pg *pg, const PGresult *res, int at, void *self, Err *err), void *self,
                  unsigned *count, Err *err)
@@ -58,10 +60,15 @@ static bool drop_subscription(Pg *pg, const PGresult *res, int at, void *self, E
 /* Its rows come down the stream when the source commits it: here it would only hold their locks. */
 static bool rollback_prepared(Pg *pg, const PGresult *res, int at, void *self, Err *err)
 {
+    Buf *names = self;
     AUTO_BUF sql;
 
-    (void)self;
     buf_init(&sql, 4096);
+    log_info("a prepared transaction of the copy is rolled back", F_STR("database", PQdb(pg->conn)),
+             F_STR("gid", PQgetvalue(res, at, 0)), F_STR("owner", PQgetvalue(res, at, 1)),
+             F_STR("prepared", PQgetvalue(res, at, 2)));
+    if (names)
+        buf_printf(names, "%s%s", names->len ? ", " : "", PQgetvalue(res, at, 3));
     buf_puts(&sql, "rollback prepared ");
     pg_put_literal(&sql, pg_cell(res, at, 0));
     return pg_exec(pg, buf_str(&sql), err) ||
@@ -223,9 +230,11 @@ bool quiet_database(Pg *pg, const char *publication, const QuietNote *note, Quie
                "select subname from pg_subscription where subdbid = (select oid from pg_database where datname ="
                " current_database()) order by 1",
                drop_subscription, NULL, &report->subscriptions, err) &&
-           each(pg,
-                "select gid from pg_prepared_xacts where database = current_database() order by 1",
-                rollback_prepared, NULL, &report->prepared, err) &&
+           each(
+               pg,
+               "select gid, owner, prepared, quote_literal(gid) || ' of ' || owner from pg_prepared_xacts"
+               " where database = current_database() order by 1",
+               rollback_prepared, report->prepared_names, &report->prepared, err) &&
            each(
                pg,
                "select n.nspname, c.relname, t.tgname, t.tgenabled from pg_trigger t join pg_class c on c.oid = t.tgrelid"

@@ -23,6 +23,7 @@ typedef struct QuietNote {
 
 typedef struct QuietReport {
     unsigned slots, subscriptions, prepared, triggers, jobs; /* dropped, disabled or rolled back */
+    Buf *prepared_names; /* the caller's, or NULL: which were rolled back, and whose, is added */
 } QuietReport;
 
 /* Once for the server, in any database: slots that the copy brought along, except active ones. */

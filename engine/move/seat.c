@@ -213,7 +213,10 @@ static bool quiet_one(Move *move, MoveDb *db, bool first, QuietReport *report, E
 bool phase_quiet(Move *move, Err *err)
 {
     QuietReport report = {0};
+    AUTO_BUF names;
 
+    buf_init(&names, MIB(4));
+    report.prepared_names = &names;
     for (size_t i = 0; i < move->db_count; i++) {
         if (!quiet_one(move, &move->dbs[i], i == 0, &report, err))
             return err_context(err, "database %s", move->dbs[i].name);
@@ -221,6 +224,7 @@ bool phase_quiet(Move *move, Err *err)
     }
     return audit_add(move->audit, err, "target made still", F_U64("slots", report.slots),
                      F_U64("subscriptions", report.subscriptions),
-                     F_U64("prepared", report.prepared), F_U64("triggers", report.triggers),
-                     F_U64("jobs", report.jobs));
+                     F_U64("prepared", report.prepared),
+                     F_STR("prepared_rolled_back", buf_str(&names)),
+                     F_U64("triggers", report.triggers), F_U64("jobs", report.jobs));
 }

@@ -193,13 +193,14 @@ bool phase_slot(Move *move, Err *err)
 {
     for (size_t i = 0; i < move->db_count; i++) {
         MoveDb *db = &move->dbs[i];
+        OriginNeed need = {.wait_ms = move->conf->retry, .failover = move->conf->slot_failover};
         AUTO_PG pg = {0};
         bool before;
 
         db->slot = origin_slot_name(&move->arena, move->conf->slot, db->name);
         if (!move_intend(move, db->name, "slot_intended", &before, err) ||
             !move_source(move, db, &pg, err) ||
-            !origin_make_slot(&pg, db->slot, before, move->conf->retry, move->stop, &move->arena,
+            !origin_make_slot(&pg, db->slot, before, &need, move->stop, &move->arena,
                               &db->consistent_point, err))
             return err_context(err, "database %s", db->name);
         crash_point("slot-made");

@@ -6,7 +6,7 @@ import struct
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CAPTURES = os.path.join(HERE, "../unit/captures")
-PROTOCOL_2, SPOOLED, WITH_XID = 1, 2, 4
+PROTOCOL_2, SPOOLED, WITH_XID, PROTOCOL_3 = 1, 2, 4, 8
 MESSAGES_MOST = 12
 TEXTS = {
     "position": ["0/0", "16/B374D848", "mysql-bin.000042:1234", "mysql-bin-changelog.1000000:4", "./b.000001, 77"],
@@ -33,7 +33,7 @@ def runs(all_messages):
     run = []
     for m in all_messages:
         run.append(m)
-        if m[:1] in b"CEAc" or (m[:1] == b"M" and len(run) == 1):
+        if m[:1] in b"CEAcPpKr" or (m[:1] == b"M" and len(run) == 1):
             yield run if len(run) <= MESSAGES_MOST else run[:MESSAGES_MOST - 1] + [run[-1]]
             run = []
 
@@ -50,7 +50,8 @@ def seed(flags, run):
 
 
 def main():
-    for name, flags in (("v1-text", 0), ("v1-binary", 0), ("v2-text", PROTOCOL_2), ("v2-binary", PROTOCOL_2)):
+    for name, flags in (("v1-text", 0), ("v1-binary", 0), ("v2-text", PROTOCOL_2), ("v2-binary", PROTOCOL_2),
+                        ("v3-15", PROTOCOL_3), ("v4-16", PROTOCOL_2 | PROTOCOL_3), ("v4-18", PROTOCOL_2 | PROTOCOL_3)):
         for i, run in enumerate(runs(messages(os.path.join(CAPTURES, f"pgoutput-{name}.bin")))):
             if sum(map(len, run)) > 4096 and "binary" in name:
                 continue

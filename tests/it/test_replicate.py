@@ -185,22 +185,6 @@ def test_trap_007_message_before_rows(pair):
     pair.same()
 
 
-def test_trap_009_011_quiet_publication(pair, source_server):
-    """Only tables outside the publication and other databases are written to: the slot moves, and a restart isn't set back."""
-    pair.both("create table t (a int primary key); create table other (a int)")
-    pair.prepare("for table t")
-    run = pair.start()
-    for _ in range(3):
-        pair.source.sql("insert into other select g from generate_series(1, 20000) g")
-        source_server.sql("create table if not exists busy (a int); insert into busy select g from generate_series(1, 20000) g")
-        pair.caught_up(15)
-    run.kill9()
-    confirmed = pair.confirmed()
-    done = pair.replicate("--json", code=0)
-    assert pair.source.one("select %s::pg_lsn >= %s::pg_lsn", (done.json()["start"], confirmed))
-    assert done.json()["transactions"] == 0
-
-
 # --- transactions that are streamed or big -----------------------------------------------------------------------------
 
 STREAMED = """
@@ -452,29 +436,6 @@ def test_publication_missing(pair):
     refused(pair.replicate(), 4, f'publication "{pair.publication}" doesn\'t exist', '"Other one"')
 
 
-def test_trap_012_slot_made_again(pair):
-    pair.both("create table t (a int primary key)")
-    pair.prepare()
-    pair.source.sql("insert into t values (1)")
-    pair.replicate(code=0)
-    kb.drop_slot(pair.servers[0], pair.slot)
-    pair.source.sql("insert into t values (2)")
-    pair.make_slot()
-    refused(pair.replicate(), 7, "is confirmed up to", "copy must be made again")
-
-
-@pytest.mark.needs(source=13)
-def test_trap_013_slot_invalidated(fresh_server, target_server, make_pair):
-    source = fresh_server("source", max_slot_wal_keep_size="1MB", max_wal_size="32MB", min_wal_size="32MB")
-    pair = make_pair(source, target_server)
-    pair.both("create table t (a int primary key)")
-    pair.prepare()
-    for _ in range(4):
-        source.sql("select pg_switch_wal(); create table if not exists w (a int); insert into w values (1); checkpoint")
-    kb.wait_until(lambda: source.one("select wal_status from pg_replication_slots") == "lost", 20)
-    refused(pair.replicate(), 7, "was invalidated", "max_slot_wal_keep_size")
-
-
 def test_slot_of_another_kind(pair):
     pair.publish()
     pair.source.sql("select pg_create_logical_replication_slot(%s, 'test_decoding')", (pair.slot,))
@@ -503,7 +464,7 @@ def test_slot_in_use_gives_up(pair):
     refused(pair.replicate("--apply-retry=1s"), 4, "is in use by process")
 
 
-def test_start_position_before_the_slot(pair):
+def test_trap_021_start_position_before_the_slot(pair):
     pair.both("create table t (a int primary key)")
     before = pair.lsn()
     pair.source.sql("insert into t values (1)")
@@ -543,7 +504,7 @@ def test_start_is_remembered_before_the_first_transaction(pair):
     pair.same()
 
 
-def test_start_position_in_the_future(pair):
+def test_trap_021_start_position_in_the_future(pair):
     pair.prepare()
     refused(pair.replicate("--start-lsn=FFFF/0"), 7, "is behind the source's end of WAL")
 

@@ -61,7 +61,8 @@ class Scene:
         group = self.name + "-pg"
         self.rds.create_db_parameter_group(DBParameterGroupName=group, DBParameterGroupFamily="postgres15", Description="x")
         self.rds.modify_db_parameter_group(DBParameterGroupName=group, Parameters=[
-            {"ParameterName": "rds.logical_replication", "ParameterValue": "1", "ApplyMethod": "pending-reboot"}])
+            {"ParameterName": "rds.logical_replication", "ParameterValue": "1", "ApplyMethod": "pending-reboot"},
+            {"ParameterName": "max_prepared_transactions", "ParameterValue": "10", "ApplyMethod": "pending-reboot"}])
         self.rds.create_db_instance(**{
             "DBInstanceIdentifier": self.name, "Engine": "postgres", "DBInstanceClass": "db.t4g.micro", "AllocatedStorage": 20,
             "DBName": "shop", "MasterUsername": MASTER, "MasterUserPassword": PASSWORD, "StorageEncrypted": True,

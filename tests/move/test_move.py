@@ -193,6 +193,42 @@ def test_copied_subscriptions_slots_and_prepared_transactions_are_quieted(scene)
     assert scene.sql("select count(*) from audit", name=scene.target) == [(1,)]
 
 
+def prepare(scene, gid, *statements):
+    con = scene.connect()
+    for statement in ("begin", *statements, f"prepare transaction '{gid}'"):
+        con.cursor().execute(statement)
+    con.close()
+
+
+@pytest.mark.hooks
+@pytest.mark.timeout(400)
+def test_trap_017_prepared_transactions_from_the_slot_to_the_switch(scene):
+    """One that hangs the slot is named; one that is in the copy is rolled back there, named, and comes by the stream when it
+    is committed."""
+    scene.create(scale=0)
+    scene.sql("create table pre (a int primary key)")
+    prepare(scene, "too early", "insert into pre values (1)")
+    done = scene.run("--apply-retry=4s")
+    assert done.code == 4 and "waited 4 s for open transactions" in done.error(), done
+    assert "prepared transaction 'too early' of" in done.error() and "the slot waits for open transactions" in done.err
+    scene.sql("rollback prepared 'too early'")
+    assert scene.run(env={"KB_CRASH_AT": "snapshot"}).code == -9
+    prepare(scene, "in the copy", "insert into pre values (2)")
+    prepare(scene, "not to be", "insert into pre values (3)")
+    done = scene.run("--cutover", env={"KB_CRASH_AT": "verify"})
+    assert done.code == -9, done
+    assert 'event="a prepared transaction of the copy is rolled back"' in done.err and 'gid="in the copy"' in done.err
+    with open(os.path.join(scene.state, "audit.jsonl")) as f:
+        assert "'in the copy' of" in f.read()
+    assert scene.sql("select gid from pg_prepared_xacts", name=scene.target) == []
+    scene.sql("commit prepared 'in the copy'")
+    scene.sql("rollback prepared 'not to be'")
+    done = scene.run("--cutover")
+    assert done.code == 0, done
+    assert scene.sql("select a from pre", name=scene.target) == [(2,)]
+    scene.audit_is_sound()
+
+
 def test_answers_that_are_lost_throttled_or_broken(scene):
     """Every call that makes something loses its answer once; others are throttled, answered with 500 or HTML, or cut off."""
     scene.create(scale=0, MaxAllocatedStorage=100).load(rate=0)

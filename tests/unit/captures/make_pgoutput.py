@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Makes the pgoutput captures beside it: what a real PostgreSQL 15 sends for one small workload.
+"""Makes the pgoutput captures beside it: what real PostgreSQL servers send for small workloads. Protocols 1 and 2 are from
+version 15; prepared transactions are with protocol 3 from 15 and with protocol 4 from 16 and 18, text and binary.
 
     make_pgoutput.py [FOLDER]
 
@@ -19,6 +20,7 @@ import psycopg2.extras
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../../lab"))
+import pgversions  # noqa: E402
 from pgserver import PgServer  # noqa: E402
 
 SCHEMA = """
@@ -87,14 +89,33 @@ STREAMED = [
     ["truncate bulk"],
 ]
 
+ROWS = "insert into bulk select i, repeat('v', 9) from generate_series({0}, {0} + 599) i"
+TWO_PHASE = [
+    ["insert into plain values (1, 'one')", "update plain set v = 'eins'", "prepare transaction 'stays'"],
+    ["insert into plain values (2, 'two')", "prepare transaction 'g''one'"],
+    ["insert into plain values (3, 'three')"],
+    ["select pg_logical_emit_message(true, 'no', 'rows')", "prepare transaction 'message'"],
+    ["rollback prepared 'g''one'"], ["commit prepared 'stays'"], ["commit prepared 'message'"],
+    [ROWS.format(1), "savepoint lost", ROWS.format(1001), "rollback to lost", "prepare transaction 'streamed'"],
+    [ROWS.format(2001), "prepare transaction 'streamed, gone'"],
+    [ROWS.format(3001), "rollback"],
+    ["commit prepared 'streamed'"], ["rollback prepared 'streamed, gone'"],
+    ["truncate bulk"],
+]
+
+
+SETTLES = ("commit prepared", "rollback prepared")
+ENDS = ("rollback", "prepare transaction", *SETTLES)
+
 
 def run(con, transactions):
     with con.cursor() as cur:
         for statements in transactions:
-            cur.execute("begin")
+            if not statements[0].startswith(SETTLES):
+                cur.execute("begin")
             for statement in statements:
                 cur.execute(statement or "commit")
-            if None not in statements and statements[-1] != "rollback":
+            if None not in statements and not statements[-1].startswith(ENDS):
                 cur.execute("commit")
 
 
@@ -118,29 +139,48 @@ def capture(server, slot, path, **options):
     con.close()
 
 
+SETTINGS = {"wal_level": "logical", "logical_decoding_work_mem": "64kB", "autovacuum": "off", "fsync": "off",
+            "max_prepared_transactions": 10}
+
+
+def one(server, path, work, options, two_phase=False):
+    server.sql("truncate plain, toasted, whole, indexed, keyed_by_text, changing, bulk")
+    server.sql("alter table changing drop if exists a, drop if exists b, drop if exists d")
+    server.sql("alter table changing add a int, add b text")
+    server.sql(f"select pg_create_logical_replication_slot('s', 'pgoutput', false, {two_phase})")
+    con = server.connect()
+    run(con, work)
+    con.cursor().execute("select pg_logical_emit_message(false, 'the end', '')")
+    con.close()
+    capture(server, "s", path, publication_names="p", messages="true", **options)
+    server.sql("select pg_drop_replication_slot('s')")
+
+
+PLAIN = (
+    ("v1-text", SMALL, {"proto_version": 1}),
+    ("v1-binary", SMALL, {"proto_version": 1, "binary": "true"}),
+    ("v2-text", SMALL + STREAMED, {"proto_version": 2, "streaming": "on"}),
+    ("v2-binary", STREAMED + SMALL, {"proto_version": 2, "streaming": "on", "binary": "true"}))
+PREPARED = (
+    (15, "v3-15", {"proto_version": 3, "streaming": "on"}),
+    (16, "v4-16", {"proto_version": 4, "streaming": "parallel", "origin": "any"}),
+    (18, "v4-18", {"proto_version": 4, "streaming": "parallel", "origin": "any", "binary": "true"}))
+
+
 def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else HERE
+    only = sys.argv[2:]                     # names; all by default
     with tempfile.TemporaryDirectory() as scratch:
         os.chmod(scratch, 0o755)
-        settings = {"wal_level": "logical", "logical_decoding_work_mem": "64kB", "autovacuum": "off", "fsync": "off"}
-        with PgServer(os.path.join(scratch, "source"), settings=settings) as server:
-            server.sql(SCHEMA)
-            for name, work, options in (
-                    ("v1-text", SMALL, {"proto_version": 1}),
-                    ("v1-binary", SMALL, {"proto_version": 1, "binary": "true"}),
-                    ("v2-text", SMALL + STREAMED, {"proto_version": 2, "streaming": "on"}),
-                    ("v2-binary", STREAMED + SMALL, {"proto_version": 2, "streaming": "on", "binary": "true"})):
-                server.sql("truncate plain, toasted, whole, indexed, keyed_by_text, changing, bulk")
-                server.sql("alter table changing drop if exists a, drop if exists b, drop if exists d")
-                server.sql("alter table changing add a int, add b text")
-                server.sql("select pg_create_logical_replication_slot('s', 'pgoutput')")
-                con = server.connect()
-                run(con, work)
-                con.cursor().execute("select pg_logical_emit_message(false, 'the end', '')")
-                con.close()
-                capture(server, "s", os.path.join(folder, f"pgoutput-{name}.bin"), publication_names="p",
-                        messages="true", **options)
-                server.sql("select pg_drop_replication_slot('s')")
+        for major in sorted({15, *(major for major, *_ in PREPARED)}):
+            with PgServer(os.path.join(scratch, f"source{major}"), bindir=pgversions.bindir(major), settings=SETTINGS) as server:
+                server.sql(SCHEMA)
+                for name, work, options in PLAIN if major == 15 else ():
+                    if not only or name in only:
+                        one(server, os.path.join(folder, f"pgoutput-{name}.bin"), work, options)
+                for of, name, options in PREPARED:
+                    if of == major and (not only or name in only):
+                        one(server, os.path.join(folder, f"pgoutput-{name}.bin"), TWO_PHASE, options, True)
 
 
 main()
