@@ -27,7 +27,7 @@ const Command cmd_cleanup = {
         " can begin anew.\nAfter it: slots, snapshots and keybridge's schema on the new side go; the old instance stays for"
         " you to delete.\nOnly what this migration made is touched.",
     .sections =
-        "source.dsn target.dsn tls stream.slot stream.publication state check.database aws cutover.dry-run",
+        "source.dsn target.dsn tls stream.slot stream.publication spool.dir state check.database aws cutover.dry-run",
     .run = cleanup_run,
     .examples = "keybridge cleanup --instance orders --kms-key alias/new --dry-run",
 };

@@ -8,7 +8,7 @@
 
 static const Phase quiet_phases[] = {{"quiet", "target made still", phase_quiet, true}};
 
-/* A replicate that runs already goes on; what it confirms to its slot is what is waited for. */
+/* A replicate that runs already goes on; what it has applied is what is waited for. */
 static bool follow(Move *move, Err *err)
 {
     MoveDb *db = &move->dbs[0];
@@ -24,7 +24,7 @@ static bool follow(Move *move, Err *err)
     if (!slot.active)
         return bridge_start(move, err);
     log_info("a replicate runs already; its progress is followed", F_STR("slot", db->slot));
-    move->follow = follow_elsewhere(move->source_maintenance, db->slot, err);
+    move->follow = follow_elsewhere(move->source_maintenance, db->target_dsn, db->slot, err);
     return move->follow != NULL;
 }
 
@@ -79,7 +79,7 @@ const Command cmd_cutover = {
         " opens the target and moves the clients. Undone when it takes longer than --timeout.\nNeeds a stream between the"
         " two: one that keybridge replicate runs now, or the slot and the progress of one that was stopped.",
     .sections =
-        "source.dsn target.dsn tls stream.slot stream.publication apply spool state check.database cutover aws.region"
+        "source.dsn target.dsn tls stream.slot stream.publication apply spool relay state check.database cutover aws.region"
         " aws.profile aws.poll switch",
     .run = cutover_command,
     .examples =

@@ -34,15 +34,17 @@ static void put_bytes(char out[32], uint64_t bytes)
 
 static void show_live(const StreamStatus *s)
 {
-    char line[300], behind[32], spool[32];
+    char line[400], behind[32], spool[32], relay[32];
 
     put_bytes(behind, s->lag_bytes);
     put_bytes(spool, s->spool_bytes);
+    put_bytes(relay, s->relay_bytes);
     snprintf(line, sizeof(line),
-             "%s at %X/%X, %s and %.1f s behind, %.0f transactions/s, %.0f changes/s%s%s",
+             "%s at %X/%X, %s and %.1f s behind, %.0f transactions/s, %.0f changes/s%s%s%s%s",
              phase_text(s->phase), LSN_ARGS(s->applied_end.at), behind, (double)s->lag_us / 1e6,
              s->transactions_per_s, s->changes_per_s, s->spool_bytes ? ", spool " : "",
-             s->spool_bytes ? spool : "");
+             s->spool_bytes ? spool : "", s->relay_bytes ? ", relay log " : "",
+             s->relay_bytes ? relay : "");
     log_progress(line);
 }
 
@@ -52,7 +54,8 @@ static void show_logged(const StreamStatus *s)
              F_LSN("durable", s->durable_end.at), F_U64("lag_bytes", s->lag_bytes),
              F_U64("lag_ms", s->lag_us / 1000), F_U64("transactions", s->transactions),
              F_U64("changes", s->changes), F_U64("per_s", (uint64_t)s->transactions_per_s),
-             F_U64("spool_bytes", s->spool_bytes), F_U64("reconnects", s->reconnects),
+             F_U64("spool_bytes", s->spool_bytes), F_BOOL("relaying", s->relaying),
+             F_U64("relay_bytes", s->relay_bytes), F_U64("reconnects", s->reconnects),
              F_STR("wal_status", s->slot.wal_status), F_U64("retained_bytes", s->slot.retained));
 }
 
@@ -147,6 +150,8 @@ static void print_json(const StreamConf *conf, const StreamStatus *s, double sec
                ",\"slot_state\":",
                seconds, s->binary ? "binary" : "text", s->reconnects, s->skipped);
     slotstate_put_json(&out, &s->slot);
+    buf_puts(&out, ",\"relay\":");
+    stream_put_relay_json(&out, s);
     buf_puts(&out, "}\n");
     fputs(buf_str(&out), stdout);
 }
@@ -175,6 +180,8 @@ static bool fill(StreamConf *stream, const Conf *conf, const char *spool_dir, Er
         .batch_bytes = conf->batch_bytes,
         .txn_memory = conf->spool_memory,
         .spool_dir = spool_dir,
+        .relay_after_ms = (unsigned)conf->relay_after,
+        .relay_most = conf->relay_limit,
         .skip_failed = conf->skip_failed,
         .source_disk_free = conf->source_disk_free,
         .skip_txns = conf->skip_txn,
@@ -240,7 +247,7 @@ const Command cmd_replicate = {
         "otherwise it runs until SIGINT or SIGTERM, which end it with 130 and lose nothing. It ends with 1 when "
         "transactions were skipped (--apply-skip-failed, --skip-txn).",
     .sections =
-        "source target tls stream.slot stream.publication stream.start-lsn stream.until-lsn apply spool state",
+        "source target tls stream.slot stream.publication stream.start-lsn stream.until-lsn apply spool relay state",
     .examples =
         "keybridge replicate --source postgres://old/app --target postgres://new/app --slot kb --publication kb\n"
         "keybridge replicate --source service=old --target service=new --until-lsn 16/B374D848 --json",

@@ -36,6 +36,8 @@ static void keep_progress(Move *move)
                    wall_text(wall_us(), when), lsn_text(s.applied_end.at, at), s.lag_bytes,
                    s.lag_us / 1000, s.transactions, s.transactions_per_s, s.spool_bytes, s.skipped);
         slotstate_put_json(&json, &s.slot);
+        buf_puts(&json, ",\"relay\":");
+        stream_put_relay_json(&json, &s);
         buf_putc(&json, '}');
         if (!move_put(move, move->dbs[i].name, "progress", buf_str(&json), &ignored))
             log_debug("progress not kept", F_STR("error", ignored.text));
@@ -80,6 +82,8 @@ StreamConf bridge_stream_conf(const Move *move, const MoveDb *db, const char *sp
         .batch_bytes = conf->batch_bytes,
         .txn_memory = conf->spool_memory,
         .spool_dir = spool_dir,
+        .relay_after_ms = (unsigned)conf->relay_after,
+        .relay_most = conf->relay_limit,
         .skip_failed = conf->skip_failed,
         .source_disk_free = conf->source_disk_free,
         .skip_txns = conf->skip_txn,
@@ -87,17 +91,24 @@ StreamConf bridge_stream_conf(const Move *move, const MoveDb *db, const char *sp
     };
 }
 
+const char *bridge_spool_base(Move *move)
+{
+    return move->conf->spool_dir
+               ? move->conf->spool_dir
+               : arena_printf(&move->arena, "%s/spool", journal_dir(move->journal));
+}
+
+const char *bridge_spool_dir(Move *move, const MoveDb *db)
+{
+    return arena_printf(&move->arena, "%s-%s", bridge_spool_base(move), db->slot);
+}
+
 bool bridge_start(Move *move, Err *err)
 {
     StreamConf *confs = arena_array(&move->arena, StreamConf, move->db_count + 1);
 
     for (size_t i = 0; i < move->db_count; i++) {
-        const char *base = move->conf->spool_dir
-                               ? move->conf->spool_dir
-                               : arena_printf(&move->arena, "%s/spool", journal_dir(move->journal));
-
-        confs[i] = bridge_stream_conf(move, &move->dbs[i],
-                                      arena_printf(&move->arena, "%s-%s", base, move->dbs[i].slot));
+        confs[i] = bridge_stream_conf(move, &move->dbs[i], bridge_spool_dir(move, &move->dbs[i]));
     }
     follow_stop(move->follow);
     move->follow = follow_start(confs, move->db_count, err);

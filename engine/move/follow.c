@@ -24,6 +24,7 @@ struct Follow {
     size_t count;
     /* elsewhere: */
     Pg source;
+    Pg target;
     char *slot;
     StreamStatus seen;
     Err why; /* the slot couldn't be read */
@@ -110,16 +111,18 @@ void follow_stop(Follow *follow)
     free(follow->runners);
     free(follow->slot);
     pg_close(&follow->source);
+    pg_close(&follow->target);
     free(follow);
 }
 
-Follow *follow_elsewhere(const char *source_dsn, const char *slot, Err *err)
+Follow *follow_elsewhere(const char *source_dsn, const char *target_dsn, const char *slot, Err *err)
 {
     Follow *follow = follow_new(1);
     PgOptions options = {.application = "keybridge cutover"};
 
     follow->slot = strdup(slot);
-    if (pg_open(&follow->source, source_dsn, ERR_SOURCE, &options, err))
+    if (pg_open(&follow->source, source_dsn, ERR_SOURCE, &options, err) &&
+        pg_open(&follow->target, target_dsn, ERR_TARGET, &options, err))
         return follow;
     follow_stop(follow);
     return NULL;
@@ -133,6 +136,24 @@ size_t follow_count(const Follow *follow)
 bool follow_is_elsewhere(const Follow *follow)
 {
     return follow->slot != NULL;
+}
+
+/* With a relay log the slot is ahead of the target, without one the target's progress may not be
+ * flushed there: the earlier one counts. */
+static bool limit_to_progress(Follow *follow, uint64_t *at, Err *err)
+{
+    static const char sql[] =
+        "select case when (select count(*) from keybridge.progress b where b.stream = a.stream"
+        "  and b.last_commit = a.last_commit and b.lane < a.lanes) = a.lanes then last_end else before_end end"
+        " from keybridge.progress a where stream = $1 order by last_commit::pg_lsn desc limit 1";
+    AUTO_RESULT res = pg_rows(&follow->target, err, sql, follow->slot);
+    uint64_t applied = 0;
+
+    if (!res || (PQntuples(res) > 0 && !lsn_parse(pg_cell(res, 0, 0), &applied, err)))
+        return false;
+    if (applied < *at)
+        *at = applied;
+    return true;
 }
 
 static void look_elsewhere(Follow *follow)
@@ -155,7 +176,8 @@ static void look_elsewhere(Follow *follow)
         return;
     }
     if (!lsn_parse(pg_cell(res, 0, 0), &seen->durable_end.at, &follow->why) ||
-        !lsn_parse(pg_cell(res, 0, 1), &seen->source_end.at, &follow->why))
+        !lsn_parse(pg_cell(res, 0, 1), &seen->source_end.at, &follow->why) ||
+        !limit_to_progress(follow, &seen->durable_end.at, &follow->why))
         return;
     seen->applied_end = seen->received = seen->durable_end;
     seen->lag_bytes =

@@ -1,8 +1,8 @@
 /* follow.h - the streams of all databases, one thread each, and where they are.
  *
  * Either in this process (follow_start) or elsewhere: a `keybridge replicate` that runs already,
- * whose progress is read from its slot (follow_elsewhere). The cut-over needs no more than this of
- * either.
+ * whose progress is read from its slot and from the target (follow_elsewhere). The cut-over needs
+ * no more than this of either.
  *
  * Owned by one thread, which alone calls these functions; the streams' threads are inside.
  */
@@ -15,10 +15,11 @@ typedef struct Follow Follow;
 
 /* conf is copied, as stream_new does. */
 MUST_USE Follow *follow_start(const StreamConf *confs, size_t count, Err *err);
-/* A stream of another process. It confirms to its slot what is durable on the target and nothing
- * else, so the slot's confirmed position is all that is needed; source_dsn may lead to any database
- * of the server. */
-MUST_USE Follow *follow_elsewhere(const char *source_dsn, const char *slot, Err *err);
+/* A stream of another process. What it confirms to its slot is durable on the target, or in its
+ * relay log: so what counts is that and the progress on the target, the earlier of both. source_dsn
+ * may lead to any database of the server. */
+MUST_USE Follow *follow_elsewhere(const char *source_dsn, const char *target_dsn, const char *slot,
+                                  Err *err);
 void follow_stop(Follow *follow); /* stops, joins and frees; NULL is fine */
 
 size_t follow_count(const Follow *follow);

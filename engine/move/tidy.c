@@ -1,7 +1,11 @@
 #include "engine/move/tidy.h"
 
+#include <unistd.h>
+
+#include "engine/move/bridge.h"
 #include "engine/move/cutover.h"
 #include "engine/move/origin.h"
+#include "engine/stream/relay.h"
 
 typedef struct Tidy {
     Move *move;
@@ -134,6 +138,28 @@ static bool intended(Move *move, const MoveDb *db, const char *key, Err *err)
     return move_get(move, db->name, key, &fact, err) && fact;
 }
 
+static bool remove_relay(Tidy *tidy, const void *arg, Err *err)
+{
+    (void)tidy;
+    return relay_remove(arg, err);
+}
+
+/* Of run and of replicate. */
+static void tidy_relays(Tidy *tidy, const MoveDb *db)
+{
+    Move *move = tidy->move;
+    const char *base = bridge_spool_base(move);
+    const char *above[] = {base, bridge_spool_dir(move, db)};
+
+    for (size_t i = 0; i < ARRAY_LEN(above); i++) {
+        char *dir = arena_zalloc(&move->arena, 4096);
+
+        stream_relay_dir(above[i], db->slot, dir, 4096);
+        if (access(dir, F_OK) == 0)
+            act(tidy, "remove relay log", dir, remove_relay, dir);
+    }
+}
+
 static void tidy_databases(Tidy *tidy)
 {
     Move *move = tidy->move;
@@ -147,6 +173,7 @@ static void tidy_databases(Tidy *tidy)
         if (intended(move, db, "slot_intended", &one) && slot_exists(move, db, &one))
             act(tidy, "drop replication slot", db->slot, drop_slot, db);
         note(tidy, "looking at the slot", &one);
+        tidy_relays(tidy, db);
         if (!tidy->open && intended(move, db, "publication", &one) &&
             publication_exists(move, db, &one))
             act(tidy, "drop publication in database", db->name, drop_publication, db);

@@ -701,20 +701,47 @@ Assembler *assembler_new(const AssemblerConf *conf, SpoolDir *dir)
     return a;
 }
 
+static void forget_open(Assembler *a)
+{
+    assembler_drop_open(a);
+    ids_fini(&a->written);
+    while (a->streams)
+        stream_free(a, a->streams);
+    a->stream = NULL;
+    prepared_fini(&a->prepared);
+}
+
+void assembler_retire(Assembler *a)
+{
+    forget_open(a);
+    for (size_t i = 0; i < a->full_count; i++)
+        batch_free(a->full[i]);
+    free(a->full);
+    a->full = NULL;
+    a->full_count = a->full_room = 0;
+    batch_free(a->building);
+    a->building = NULL;
+    arena_fini(&a->scratch);
+}
+
+void assembler_restart(Assembler *a)
+{
+    forget_open(a);
+    pgoutput_restart(a->decoder);
+    a->heard = POSITION_NONE;
+    a->conf.progress.applied = later(a->conf.progress.applied, a->done);
+}
+
+bool assembler_relation(Assembler *a, Span message, Err *err)
+{
+    return pgoutput_decode_spooled(a->decoder, message, false, scratch(a), &a->sink, err);
+}
+
 void assembler_free(Assembler *a)
 {
     if (!a)
         return;
-    for (size_t i = 0; i < a->full_count; i++)
-        batch_free(a->full[i]);
-    free(a->full);
-    batch_free(a->building);
-    spool_free(a->spool);
-    ids_fini(&a->written);
-    while (a->streams)
-        stream_free(a, a->streams);
-    prepared_fini(&a->prepared);
-    arena_fini(&a->scratch);
+    assembler_retire(a);
     decoder_free(a->decoder);
     free(a);
 }

@@ -33,6 +33,16 @@ void assembler_free(Assembler *assembler); /* NULL is fine */
 /* One pgoutput message; copied. */
 MUST_USE bool assembler_message(Assembler *assembler, Span message, Err *err);
 
+/* A Relation message without a transaction id, outside of any transaction: as if the source had
+ * sent it before. */
+MUST_USE bool assembler_relation(Assembler *assembler, Span message, Err *err);
+/* A new connection: what is open is forgotten (the source sends it again), what has committed is
+ * kept and left out when it comes again. */
+void assembler_restart(Assembler *assembler);
+/* Gives everything back but what batches that were taken still need; only assembler_free may
+ * follow. */
+void assembler_retire(Assembler *assembler);
+
 /* The source has sent everything that committed before `upto`, and nothing of it is waiting here:
  * leaves an empty transaction, so that the target's progress says so. It counts as committed at the
  * byte before `upto`, because a real commit can still begin there. False: something is open or

@@ -9,10 +9,10 @@
 #include "engine/base/mono.h"
 #include "engine/stream/source.h"
 
-#define ACK_MS        100   /* between two confirmations, at least */
-#define STATUS_MS     10000 /* and at most */
-#define SYNC_MS       500   /* between two requests to sync */
-#define QUIET_MS      3000  /* between two notes that nothing has committed, */
+#define ACK_MS        100     /* between two confirmations, at least */
+#define STATUS_MS     10000   /* and at most */
+#define SYNC_MS       500     /* between two requests to sync */
+#define QUIET_MS      3000    /* between two notes that nothing has committed, */
 #define QUIET_BYTES   MIB(16) /* unless so much WAL was skipped */
 #define POLL_MS       20
 #define SILENCE_MS    60000
@@ -71,7 +71,8 @@ static bool fits(const Receiver *r, const SourceFacts *facts, Err *err)
     char here[LSN_TEXT], there[LSN_TEXT];
 
     if (facts->confirmed > end) {
-        err_fail(err, ERR_FAITHFUL, "replication slot \"%s\" is confirmed up to %s, the relay log ends at %s",
+        err_fail(err, ERR_FAITHFUL,
+                 "replication slot \"%s\" is confirmed up to %s, the relay log ends at %s",
                  r->conf.sender.slot, lsn_text(facts->confirmed, there), lsn_text(end, here));
         return err_hint(err, "the slot was made again or moved: the copy must be made again");
     }
@@ -91,7 +92,7 @@ static bool connect_sender(Receiver *r, Err *err)
     AUTO_PG ask = {0};
 
     if (!pg_open(&ask, sender.dsn, ERR_SOURCE, &options, err) ||
-        !source_check(&ask, sender.slot, sender.publication, r->conf.own_pid, &facts, err) ||
+        !source_check(&ask, sender.slot, sender.publication, r->conf.own_pid, false, &facts, err) ||
         !fits(r, &facts, err))
         return false;
     sender.start = relay_end(r->relay);
@@ -100,7 +101,8 @@ static bool connect_sender(Receiver *r, Err *err)
     if (!r->sender)
         return false;
     if (walsender_protocol(r->sender) != relay_format(r->relay).protocol)
-        return err_fail(err, ERR_FAITHFUL, "the source speaks protocol %u now, the relay log has %u",
+        return err_fail(err, ERR_FAITHFUL,
+                        "the source speaks protocol %u now, the relay log has %u",
                         walsender_protocol(r->sender), relay_format(r->relay).protocol);
     r->conf.own_pid = walsender_pid(r->sender);
     atomic_store(&r->pid, r->conf.own_pid);
@@ -108,7 +110,8 @@ static bool connect_sender(Receiver *r, Err *err)
     r->heard_ms = r->good_ms = mono_ms();
     r->replied = POSITION_NONE;
     relay_connected(r->relay);
-    log_info("receiving into the relay log", F_STR("slot", sender.slot), F_LSN("from", sender.start.at));
+    log_info("receiving into the relay log", F_STR("slot", sender.slot),
+             F_LSN("from", sender.start.at));
     return true;
 }
 
@@ -260,7 +263,8 @@ static bool may_heal(Receiver *r, Err *err)
     if (stop_requested(&r->stop) || atomic_load(&r->leaving) || !err->transient)
         return false;
     if (r->conf.retry_most_s && mono_ms() - r->good_ms > r->conf.retry_most_s * UINT64_C(1000)) {
-        err_context(err, "given up after %" PRIu64 " s without success", (mono_ms() - r->good_ms) / 1000);
+        err_context(err, "given up after %" PRIu64 " s without success",
+                    (mono_ms() - r->good_ms) / 1000);
         return false;
     }
     log_err(LOG_LEVEL_WARN, "receiving interrupted", err);

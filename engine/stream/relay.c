@@ -228,8 +228,8 @@ bool relay_list(const char *dir, uint64_t **numbers, size_t *count, Err *err)
     return true;
 }
 
-/* Newest first: what is left after a kill is always a beginning, which no end is missing from that anybody was
- * told of after this. */
+/* Newest first: what is left after a kill is always a beginning, which no end is missing from that
+ * anybody was told of after this. */
 bool relay_remove(const char *dir, Err *err)
 {
     uint64_t *numbers;
@@ -467,8 +467,8 @@ static bool may_forget(const Relay *r, Position durable)
     const RelaySegment *s = &r->segments[0];
 
     /* The next one has begun: nothing is appended to it any more, and it is whole. */
-    return r->count > 1 && r->segments[1].blocks && s->number < r->open_since && s->number < r->reading &&
-           position_compare(s->until, durable) <= 0 &&
+    return r->count > 1 && r->segments[1].blocks && s->number < r->open_since &&
+           s->number < r->reading && position_compare(s->until, durable) <= 0 &&
            position_compare(r->segments[1].first, durable) <= 0;
 }
 

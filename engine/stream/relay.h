@@ -1,13 +1,13 @@
-/* relay.h - the relay log: what the source has sent, on disk, so that the source may forget it though the
- * target doesn't take it yet.
+/* relay.h - the relay log: what the source has sent, on disk, so that the source may forget it
+ * though the target doesn't take it yet.
  *
- * A folder of segment files 00000001.kbr … (relay_block.h), mode 0600 in a folder of 0700: they hold rows.
- * Appended by one thread, which never waits for the disk: a thread of the log's own compresses, writes and
- * syncs. Read by one RelayReader at a time, in the order of appending, from the oldest segment on. Segments
- * whose transactions are all durable on the target are removed.
+ * A folder of segment files 00000001.kbr … (relay_block.h), mode 0600 in a folder of 0700: they
+ * hold rows. Appended by one thread, which never waits for the disk: a thread of the log's own
+ * compresses, writes and syncs. Read by one RelayReader at a time, in the order of appending, from
+ * the oldest segment on. Segments whose transactions are all durable on the target are removed.
  *
- * When the disk or the limit is full the log doesn't grow until there is room: relay_has_room says so, nothing
- * is lost. A failed write or sync is final (relay_error).
+ * When the disk or the limit is full the log doesn't grow until there is room: relay_has_room says
+ * so, nothing is lost. A failed write or sync is final (relay_error).
  */
 #ifndef RELAY_H
 #define RELAY_H
@@ -32,9 +32,11 @@ typedef struct RelayFormat {
 } RelayFormat;
 
 /* A log that begins at `begin`. The folder is made when it is missing. */
-MUST_USE Relay *relay_create(const RelayConf *conf, const RelayFormat *format, Position begin, Err *err);
-/* The log in the folder, or *relay NULL: there is none. Reads all of it. A torn tail is cut off; segments
- * before a damaged or missing one are no part of it (relay_broken). ERR_FAITHFUL: it is another source's. */
+MUST_USE Relay *relay_create(const RelayConf *conf, const RelayFormat *format, Position begin,
+                             Err *err);
+/* The log in the folder, or *relay NULL: there is none. Reads all of it. A torn tail is cut off;
+ * segments before a damaged or missing one are no part of it (relay_broken). ERR_FAITHFUL: it is
+ * another source's. */
 MUST_USE bool relay_load(const RelayConf *conf, Relay **relay, Err *err);
 /* Stops as relay_stop with `finish`; the files stay. NULL is fine. */
 void relay_close(Relay *relay);
@@ -42,14 +44,15 @@ void relay_close(Relay *relay);
 MUST_USE bool relay_remove(const char *dir, Err *err);
 
 RelayFormat relay_format(const Relay *relay);
-/* What committed before `begin` isn't in it, or only in part; what committed before `end` is, all. `end` is of
- * what was appended, for the appending thread. */
+/* What committed before `begin` isn't in it, or only in part; what committed before `end` is, all.
+ * `end` is of what was appended, for the appending thread. */
 Position relay_begin(Relay *relay);
 Position relay_end(const Relay *relay);
 /* Why `begin` isn't where the log once began; "" when nothing is wrong. */
 const char *relay_broken(const Relay *relay);
 
-/* Appending. Once, before the first: starts the thread; after relay_load what is older than `begin` goes. */
+/* Appending. Once, before the first: starts the thread; after relay_load what is older than `begin`
+ * goes. */
 MUST_USE bool relay_start(Relay *relay, Err *err);
 bool relay_has_room(Relay *relay);
 /* Each takes the record whether there is room or not. */
@@ -64,8 +67,8 @@ void relay_flush(Relay *relay, bool sync);
 Position relay_synced_end(Relay *relay);
 /* False, and why: it can't be written any more. */
 bool relay_works(Relay *relay, Err *err);
-/* No more appending; what isn't written when `finish` is false (or can't be for want of room) is left to the
- * reader in memory. relay_is_stopped: relay_stop won't wait. */
+/* No more appending; what isn't written when `finish` is false (or can't be for want of room) is
+ * left to the reader in memory. relay_is_stopped: relay_stop won't wait. */
 void relay_stop_soon(Relay *relay, bool finish);
 bool relay_is_stopped(Relay *relay);
 void relay_stop(Relay *relay, bool finish);
@@ -79,8 +82,8 @@ typedef struct RelayStatus {
 } RelayStatus;
 RelayStatus relay_status(Relay *relay);
 
-/* Reading. What the target has up to `applied` (a commit) may be missing in parts; ERR_FAITHFUL when something
- * else is. */
+/* Reading. What the target has up to `applied` (a commit) may be missing in parts; ERR_FAITHFUL
+ * when something else is. */
 MUST_USE RelayReader *relay_reader_new(Relay *relay, Position applied);
 void relay_reader_free(RelayReader *reader); /* NULL is fine */
 /* Borrowed until the next call. RELAY_NONE: nothing more is there now. */

@@ -163,8 +163,7 @@ bool relay_head_parse(Span plain, Arena *arena, RelayHead *head)
     head->end = read_position(&r, "end");
     head->transactions = read_span(&r, "transactions");
     head->relations = read_span(&r, "relations");
-    return !r.broken && reader_left(&r) == 0 && format == FORMAT &&
-           head->transactions.len % 4 == 0;
+    return !r.broken && reader_left(&r) == 0 && format == FORMAT && head->transactions.len % 4 == 0;
 }
 
 /* Records */

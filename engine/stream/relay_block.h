@@ -1,12 +1,14 @@
-/* relay_block.h - the bytes of a relay log: blocks, what the first block of a segment says, records.
+/* relay_block.h - the bytes of a relay log: blocks, what the first block of a segment says,
+ * records.
  *
  * A segment is a file of blocks, all integers little-endian:
  *
  *   u32 magic, u32 packed bytes, u32 plain bytes, u32 number, u64 hash, packed bytes (zstd)
  *
- * The hash is XXH3 of the packed bytes, seeded with segment, number and plain length: a block that was
- * cut short, changed or belongs elsewhere is told before zstd sees it. Block 0 holds the head, all others
- * hold records. Pure: no files, no clock, any thread. What doesn't fit is false, and nothing of it is used.
+ * The hash is XXH3 of the packed bytes, seeded with segment, number and plain length: a block that
+ * was cut short, changed or belongs elsewhere is told before zstd sees it. Block 0 holds the head,
+ * all others hold records. Pure: no files, no clock, any thread. What doesn't fit is false, and
+ * nothing of it is used.
  */
 #ifndef RELAY_BLOCK_H
 #define RELAY_BLOCK_H
@@ -39,9 +41,9 @@ typedef struct RelayHead {
     const char *encoding; /* in which texts are */
     unsigned protocol;    /* of pgoutput */
     bool binary;
-    Position begin;    /* where the log's first connection began: what committed before isn't in it */
-    Position end;      /* everything that committed before this is in earlier segments */
-    uint32_t blocks;   /* in the segment before */
+    Position begin;  /* where the log's first connection began: what committed before isn't in it */
+    Position end;    /* everything that committed before this is in earlier segments */
+    uint32_t blocks; /* in the segment before */
     Span transactions; /* u32 each: have parts in segments before this one */
     Span relations;    /* u32 length and a Relation message each */
 } RelayHead;

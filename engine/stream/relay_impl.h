@@ -1,4 +1,5 @@
-/* relay_impl.h - the relay log, shared by its writing (relay_write.c) and its reading side (relay_read.c). */
+/* relay_impl.h - the relay log, shared by its writing (relay_write.c) and its reading side
+ * (relay_read.c). */
 #ifndef RELAY_IMPL_H
 #define RELAY_IMPL_H
 
@@ -13,10 +14,11 @@
 
 typedef struct RelaySegment {
     uint64_t number;
-    uint64_t size;   /* of the blocks that are written */
+    uint64_t size; /* of the blocks that are written */
     uint32_t blocks;
-    Position first;  /* what committed before is in earlier ones */
-    Position until;  /* durable on the target up to here: of the transactions that began in it none is needed */
+    Position first; /* what committed before is in earlier ones */
+    Position until; /* durable on the target up to here: of the transactions that began in it none
+                       is needed */
 } RelaySegment;
 
 /* On its way to the writing thread. */
@@ -54,7 +56,7 @@ struct Relay {
     /* appending thread */
     RelayTrack track;
     Buf block;
-    uint64_t segment; /* the number of the one that is appended to; 0: none yet */
+    uint64_t segment;  /* the number of the one that is appended to; 0: none yet */
     uint64_t appended; /* bytes to it, about */
     bool unsynced;
     /* writing thread */
@@ -76,7 +78,7 @@ struct Relay {
     uint64_t reading;    /* segment that the reader is in */
     Position synced_end;
     bool full;
-    bool stopping;    /* write what is queued, but don't wait for room */
+    bool stopping; /* write what is queued, but don't wait for room */
     bool stopping_now;
     bool failed;
     Err why;
@@ -85,7 +87,7 @@ struct Relay {
 
 void relay_name(const Relay *relay, uint64_t segment, char name[RELAY_NAME_MOST]);
 RelaySegment *relay_segment_add(Relay *relay, uint64_t number, Position first); /* under lock */
-RelaySegment *relay_segment_find(Relay *relay, uint64_t number);                /* under lock; or NULL */
+RelaySegment *relay_segment_find(Relay *relay, uint64_t number); /* under lock; or NULL */
 void *relay_write_main(void *relay);
 /* Numbers of the folder's segments, sorted; free them. */
 MUST_USE bool relay_list(const char *dir, uint64_t **numbers, size_t *count, Err *err);

@@ -10,8 +10,8 @@
 
 static bool read_fail(const Relay *r, uint64_t segment, const char *what, Err *err)
 {
-    err_fail(err, ERR_SYSTEM, "reading segment %" PRIu64 " of the relay log in %s: %s", segment, r->dir,
-             what);
+    err_fail(err, ERR_SYSTEM, "reading segment %" PRIu64 " of the relay log in %s: %s", segment,
+             r->dir, what);
     return err_hint(err, "the disk gave back something else than was written");
 }
 
@@ -106,7 +106,7 @@ static void place_fini(RelayPlace *p)
 typedef struct Load {
     Relay *relay;
     const RelayConf *conf;
-    bool last; /* segment of the folder */
+    bool last;       /* segment of the folder */
     uint32_t blocks; /* of the one before */
     uint64_t before;
 } Load;
@@ -139,13 +139,16 @@ static bool is_ours(const Load *load, const RelayHead *head, Err *err)
     if (strcmp(head->system, want->system) == 0 && strcmp(head->slot, want->slot) == 0 &&
         strcmp(head->database, want->database) == 0)
         return true;
-    err_fail(err, ERR_FAITHFUL,
-             "the relay log in %s is of slot \"%s\" in database \"%s\" of system %s, the source is slot "
-             "\"%s\" in database \"%s\" of system %s",
-             want->dir, head->slot, head->database, head->system, want->slot, want->database,
-             want->system);
-    return err_hint(err, "is this the right source, and the right --state-dir? A log that isn't needed any more "
-                         "can be removed");
+    err_fail(
+        err, ERR_FAITHFUL,
+        "the relay log in %s is of slot \"%s\" in database \"%s\" of system %s, the source is slot "
+        "\"%s\" in database \"%s\" of system %s",
+        want->dir, head->slot, head->database, head->system, want->slot, want->database,
+        want->system);
+    return err_hint(
+        err,
+        "is this the right source, and the right --state-dir? A log that isn't needed any more "
+        "can be removed");
 }
 
 static bool load_head(Load *load, RelayPlace *p, bool *good, Err *err)
@@ -228,16 +231,17 @@ static bool load_blocks(Load *load, int fd, RelayPlace *p, Err *err)
     return true;
 }
 
-/* What isn't whole at the end of the last segment was never confirmed: if it was, the slot is ahead of what is
- * left, and that is refused. */
+/* What isn't whole at the end of the last segment was never confirmed: if it was, the slot is ahead
+ * of what is left, and that is refused. */
 static bool cut_tail(Load *load, int fd, const RelayPlace *p, Err *err)
 {
     char name[RELAY_NAME_MOST];
 
     if (p->at == p->size && p->number)
         return true;
-    log_warn("the relay log ends in a torn write, which is cut off", F_STR("folder", load->relay->dir),
-             F_U64("segment", p->segment), F_U64("bytes", p->size - p->at));
+    log_warn("the relay log ends in a torn write, which is cut off",
+             F_STR("folder", load->relay->dir), F_U64("segment", p->segment),
+             F_U64("bytes", p->size - p->at));
     relay_name(load->relay, p->segment, name);
     if (p->at ? ftruncate(fd, (off_t)p->at) != 0 || fsync(fd) != 0 : unlink(name) != 0)
         return err_errno(err, ERR_SYSTEM, "cutting the end of %s off", name);
@@ -258,7 +262,8 @@ static bool load_segment(Load *load, uint64_t number, Err *err)
         breaks(load, "segment %" PRIu64 " is missing", load->before + 1);
     if (fstat(fd, &stat) != 0) {
         close(fd);
-        return err_errno(err, ERR_SYSTEM, "looking at segment %" PRIu64 " of the relay log", number);
+        return err_errno(err, ERR_SYSTEM, "looking at segment %" PRIu64 " of the relay log",
+                         number);
     }
     place_init(&place, number, (uint64_t)stat.st_size);
     done = load_blocks(load, fd, &place, err);
@@ -501,9 +506,10 @@ static bool end_foreign(RelayReader *reader, Id *id, Span message, bool *skip, E
     commit = position_of_lsn(reader_u64be(&r, "commit"));
     if (position_compare(commit, reader->applied) <= 0)
         return true;
-    err_fail(err, ERR_FAITHFUL,
-             "the relay log in %s has only the end of transaction %u, which the target doesn't have",
-             reader->relay->dir, id->id);
+    err_fail(
+        err, ERR_FAITHFUL,
+        "the relay log in %s has only the end of transaction %u, which the target doesn't have",
+        reader->relay->dir, id->id);
     return err_hint(err, "the target was set back: the copy must be made again");
 }
 
@@ -566,8 +572,7 @@ bool relay_reader_next(RelayReader *reader, RelayRecord *record, Err *err)
                 reader->foreign = (Ids){0};
                 reader->skipping = false;
             }
-            if (record->kind == RELAY_MESSAGE &&
-                !is_foreign(reader, record->message, &skip, err))
+            if (record->kind == RELAY_MESSAGE && !is_foreign(reader, record->message, &skip, err))
                 return false;
             if (skip)
                 continue;

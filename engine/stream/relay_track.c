@@ -118,7 +118,8 @@ static void on_relation(RelayTrack *t, Span message)
 
 /* Ends */
 
-/* Behind an unresolved PREPARE nothing is complete: only its content makes COMMIT PREPARED mean anything. */
+/* Behind an unresolved PREPARE nothing is complete: only its content makes COMMIT PREPARED mean
+ * anything. */
 static void advance(RelayTrack *t, Position end)
 {
     for (const RelayOpen *o = t->open; o; o = o->next)

@@ -1,5 +1,5 @@
-/* relay_track.h - follows what is appended to a relay log, message by message: up to where it is complete,
- * which transactions are open and where they began, what tables look like.
+/* relay_track.h - follows what is appended to a relay log, message by message: up to where it is
+ * complete, which transactions are open and where they began, what tables look like.
  *
  * PostgreSQL documentation, "Logical Replication Message Formats". Belongs to one thread.
  */
@@ -13,7 +13,8 @@ typedef struct RelayOpen RelayOpen;
 typedef struct RelayTable RelayTable;
 
 typedef struct RelayTrack {
-    Position end; /* everything that committed before is there: what may be confirmed once it is synced */
+    Position end; /* everything that committed before is there: what may be confirmed once it is
+                     synced */
     RelayOpen *open;
     RelayOpen *txn;    /* between BEGIN and COMMIT */
     RelayOpen *stream; /* between STREAM START and STREAM STOP */
@@ -22,8 +23,8 @@ typedef struct RelayTrack {
     size_t table_room;
 } RelayTrack;
 
-/* A transaction that began in `segment` has ended: that segment is needed until `end` is durable on the
- * target. NONE: nothing has ended. */
+/* A transaction that began in `segment` has ended: that segment is needed until `end` is durable on
+ * the target. NONE: nothing has ended. */
 typedef struct RelayEnded {
     uint64_t segment;
     Position end;
@@ -31,8 +32,8 @@ typedef struct RelayEnded {
 
 void relay_track_fini(RelayTrack *track); /* a zeroed one is empty */
 
-MUST_USE bool relay_track_message(RelayTrack *track, Span message, uint64_t segment, RelayEnded *ended,
-                                  Err *err);
+MUST_USE bool relay_track_message(RelayTrack *track, Span message, uint64_t segment,
+                                  RelayEnded *ended, Err *err);
 /* Everything that committed before `at` was received. */
 void relay_track_quiet(RelayTrack *track, Position at);
 /* A new connection: it sends again what is open, and describes the tables again. */

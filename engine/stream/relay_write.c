@@ -17,8 +17,9 @@
 static bool disk_fail(const Relay *r, const char *doing, Err *err)
 {
     err_errno(err, ERR_SYSTEM, "%s the relay log in %s", doing, r->dir);
-    return err_hint(err, "nothing was lost: once the disk is well, start again and the stream goes on; "
-                         "another disk can be given with --spool-dir, with the folder moved there");
+    return err_hint(err,
+                    "nothing was lost: once the disk is well, start again and the stream goes on; "
+                    "another disk can be given with --spool-dir, with the folder moved there");
 }
 
 static bool is_for_want_of_room(int why)

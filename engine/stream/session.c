@@ -18,6 +18,7 @@
 #include "engine/stream/apply.h"
 #include "engine/stream/assembler.h"
 #include "engine/stream/published.h"
+#include "engine/stream/relaying.h"
 #include "engine/stream/types.h"
 #include "engine/stream/walsender.h"
 
@@ -38,6 +39,9 @@
 #define RATE_BYTES     KIB(256)
 #define LANE_WAITS     8 /* a batch that waits for more than this part of the time between two */
 #define PUBLISH_MS     20
+#define MOVING_MS      2000 /* the target takes what waits, if something was durable so lately */
+#define RETIRED_MOST   64
+#define SHORT_MINUTES  5
 #define UNTIL_MS       2 /* a cut-over waits for the end with writers blocked */
 
 /* A batch on its way through the target. */
@@ -62,8 +66,15 @@ typedef struct Session {
     Queue *queue;
     Position started_at; /* the target's progress when we came */
     Position began_at;   /* where the stream was asked to begin */
-    WalSender *sender;
+    WalSender *sender;   /* NULL: the receiver has it */
+    RelayReader *reader; /* NULL: what the source sends comes directly */
+    bool leaving;        /* the receiver is to give its connection away */
+    AssemblerConf conf;
     Assembler *assembler;
+    Assembler *retired[RETIRED_MOST]; /* batches of theirs may be under way */
+    size_t retired_count;
+    Position last_commit; /* of the last batch taken from the assembler; NONE: none yet */
+    Position last_end;
     Batch *held;      /* on its way to a queue that was full */
     unsigned lanes;   /* that the next batch is spread over, at most */
     uint64_t held_us; /* since when it waits; 0: it doesn't */
@@ -116,6 +127,19 @@ static bool is_same_server(Pg *source, Pg *target, bool *same, Err *err)
     return true;
 }
 
+/* As the log has it. */
+static bool take_format(Session *s, Err *err)
+{
+    RelayFormat format = relay_format(s->stream->relay);
+
+    s->binary = format.binary;
+    if (strcmp(format.encoding, s->encoding) == 0)
+        return true;
+    err_fail(err, ERR_FAITHFUL, "the relay log has texts in %s, the target database is in %s",
+             format.encoding, s->encoding);
+    return err_hint(err, "is this the target that the stream was on?");
+}
+
 static bool choose_format(Session *s, Pg *target, Err *err)
 {
     AUTO_BUF why;
@@ -128,6 +152,8 @@ static bool choose_format(Session *s, Pg *target, Err *err)
     snprintf(s->encoding, sizeof(s->encoding), "%s", buf_str(&encoding));
     if (!types_fit(&s->ask, target, s->stream->conf.publication, err))
         return false;
+    if (s->stream->relay)
+        return take_format(s, err);
     if (s->stream->text_only) {
         buf_puts(&why, "the target refused a value in its binary form");
     } else if (s->facts.version < 140000) {
@@ -216,8 +242,10 @@ static bool slot_is_ahead(const Session *s, Position start, bool known, Err *err
             s->stream->conf.slot, confirmed, at);
         return err_hint(
             err,
-            "the slot was made again or moved, or the target was set back: what is between can't be "
-            "streamed any more and the copy must be made again");
+            "if there was a relay log, %s must be what it was (--state-dir, --spool-dir); else the slot "
+            "was made again or moved, or the target was set back: what is between can't be streamed "
+            "any more and the copy must be made again",
+            s->stream->relay_dir);
     }
     err_fail(err, ERR_FAITHFUL,
              "the start position %s is before %s, from which on slot \"%s\" has changes", at,
@@ -238,7 +266,16 @@ static bool choose_start(Session *s, Position *start, Err *err)
     *start = position_is_none(progress.applied_end) ? progress.start : progress.applied_end;
     if (!known)
         *start = position_is_none(wanted) ? position_of_lsn(s->facts.confirmed) : wanted;
-    if (s->facts.confirmed > start->at)
+    if (s->stream->relay && !known && position_is_none(wanted)) {
+        err_fail(err, ERR_FAITHFUL,
+                 "there is a relay log in %s, but the target has no progress of slot \"%s\"",
+                 s->stream->relay_dir, s->stream->conf.slot);
+        return err_hint(
+            err, "is this the target that the stream was on? For a new one, remove the old log");
+    }
+    if (!relaying_accept(s->stream, &s->facts, *start, err))
+        return false;
+    if (!s->stream->relay && s->facts.confirmed > start->at)
         return slot_is_ahead(s, *start, known, err);
     if (start->at > s->facts.flushed) {
         err_fail(err, known ? ERR_FAITHFUL : ERR_STATE,
@@ -279,8 +316,10 @@ static bool start_sender(Session *s, Position start, Err *err)
 static void start_assembler(Session *s, Position start)
 {
     const StreamConf *conf = &s->stream->conf;
-    AssemblerConf assembler = {
-        .protocol = walsender_protocol(s->sender),
+
+    s->conf = (AssemblerConf){
+        .protocol =
+            s->sender ? walsender_protocol(s->sender) : relay_format(s->stream->relay).protocol,
         .two_phase = s->facts.two_phase,
         .batch_changes = conf->batch_changes,
         .batch_bytes = conf->batch_bytes,
@@ -289,7 +328,9 @@ static void start_assembler(Session *s, Position start)
         .progress = apply_progress(s->apply),
     };
 
-    s->assembler = assembler_new(&assembler, s->stream->spool);
+    s->assembler = assembler_new(&s->conf, s->stream->spool);
+    if (s->stream->relay)
+        s->reader = relay_reader_new(s->stream->relay, s->conf.progress.applied);
     s->started_at = s->pushed = apply_progress(s->apply).applied_end;
     s->began_at = start;
     s->behind = true;
@@ -316,6 +357,22 @@ static bool tell_limits(Session *s, Err *err)
     return true;
 }
 
+/* What a relay log would have to know, should the target go away. */
+static void remember(Session *s)
+{
+    Stream *stream = s->stream;
+
+    snprintf(stream->encoding, sizeof(stream->encoding), "%s", s->encoding);
+    /* What is in a log can't be asked for again in another form, should the target refuse one. */
+    stream->format = (RelayFormat){stream->encoding, s->conf.protocol, false};
+    /* The log begins where the source was told to; with two_phase that must be before what is
+     * prepared. */
+    stream->may_relay = !s->facts.two_phase;
+    if (!stream->relay)
+        stream->durable = later(stream->durable, position_of_lsn(s->facts.confirmed));
+    stream->moved_ms = mono_ms();
+}
+
 static bool prepare(Session *s, Err *err)
 {
     PgOptions options = {.stop = s->stop};
@@ -323,13 +380,16 @@ static bool prepare(Session *s, Err *err)
 
     if (!pg_open(&s->ask, s->stream->conf.source_dsn, ERR_SOURCE, &options, err) ||
         !source_check(&s->ask, s->stream->conf.slot, s->stream->conf.publication,
-                      s->stream->sender_pid, &s->facts, err) ||
-        !tell_limits(s, err) || !look_at_target(s, err) || !open_target(s, err) ||
-        !choose_start(s, &start, err) || !start_sender(s, start, err))
+                      s->stream->sender_pid, s->stream->receiver != NULL, &s->facts, err) ||
+        !tell_limits(s, err) || !relaying_find(s->stream, &s->ask, &s->facts, err) ||
+        !look_at_target(s, err) || !open_target(s, err) || !choose_start(s, &start, err) ||
+        (!s->stream->relay && !start_sender(s, start, err)))
         return false;
     start_assembler(s, start);
+    remember(s);
     log_info("streaming", F_STR("slot", s->stream->conf.slot), F_LSN("from", start.at),
-             F_U64("protocol", walsender_protocol(s->sender)), F_BOOL("binary", s->binary),
+             F_U64("protocol", s->conf.protocol), F_BOOL("binary", s->binary),
+             F_BOOL("relaying", s->reader != NULL),
              F_U64("source_version", s->facts.version / 10000));
     crash_point("stream-started");
     return true;
@@ -399,6 +459,15 @@ static bool push(Session *s)
     return true;
 }
 
+static void take_batch(Session *s)
+{
+    s->held = assembler_take(s->assembler, s->dry && queue_count(s->queue) == 0);
+    if (!s->held)
+        return;
+    s->last_commit = s->held->last->commit;
+    s->last_end = s->held->last->end;
+}
+
 /* A batch that could still grow goes only when nothing more is here and the target has nothing
  * waiting: so it is as large as the backlog makes worthwhile, and a single transaction when there
  * is none. */
@@ -408,7 +477,7 @@ static bool hand_over(Session *s, Err *err)
     retire_flights(s);
     for (;;) {
         if (!s->held)
-            s->held = assembler_take(s->assembler, s->dry && queue_count(s->queue) == 0);
+            take_batch(s);
         if (!s->held || !push(s))
             break;
     }
@@ -498,9 +567,17 @@ static bool wants_input(const Session *s)
     return !s->held && !s->passed && !assembler_has_full(s->assembler);
 }
 
+/* Whether what the source's connection has is to be read. */
+static bool reads_source(const Session *s)
+{
+    return s->sender && !s->reader && wants_input(s);
+}
+
 static Position confirmable(Session *s)
 {
-    return assembler_confirmable(s->assembler, apply_durable_end(s->apply), s->quiet);
+    Position durable = assembler_confirmable(s->assembler, apply_durable_end(s->apply), s->quiet);
+
+    return s->stream->relay ? later(durable, relay_synced_end(s->stream->relay)) : durable;
 }
 
 static bool reply(Session *s, bool want_answer, Err *err)
@@ -522,10 +599,12 @@ static bool keep_in_touch(Session *s, Err *err)
 {
     uint64_t now = mono_ms();
     uint64_t since = now - s->replied_ms;
-    bool waits = !position_is_none(s->until) && !s->passed && s->dry && wants_input(s);
-    bool silent = wants_input(s) && now - s->heard_ms >= status_ms(s);
+    bool waits = !position_is_none(s->until) && !s->passed && s->dry && reads_source(s);
+    bool silent = reads_source(s) && now - s->heard_ms >= status_ms(s);
 
-    if (!wants_input(s))
+    if (!s->sender)
+        return true; /* the receiver does */
+    if (!reads_source(s))
         s->heard_ms = now; /* nobody listens */
     if (now - s->heard_ms > silence_ms(s)) {
         err_fail(err, ERR_SOURCE, "no sign of life from the source for %" PRIu64 " s",
@@ -696,6 +775,39 @@ static bool take_messages(Session *s, Err *err)
     return true;
 }
 
+static bool take_relayed(Session *s, Err *err)
+{
+    RelayRecord record = {.kind = RELAY_NONE};
+    bool done = true;
+
+    s->dry = false;
+    while (done && wants_input(s) && !s->dry) {
+        if (!relay_reader_next(s->reader, &record, err))
+            return false;
+        switch (record.kind) {
+        case RELAY_MESSAGE:
+            s->bytes += record.message.len;
+            done = assembler_message(s->assembler, record.message, err);
+            break;
+        case RELAY_RELATION:
+            done = assembler_relation(s->assembler, record.message, err);
+            break;
+        case RELAY_CONNECTED:
+            assembler_restart(s->assembler);
+            break;
+        case RELAY_QUIET:
+            s->quiet = later(s->quiet, record.at);
+            break;
+        case RELAY_NONE:
+        default:
+            s->dry = true;
+            break;
+        }
+        look_for_end(s);
+    }
+    return done;
+}
+
 static int wait_ms(const Session *s)
 {
     if (wants_input(s) && !s->dry) /* messages are left in libpq's buffer */
@@ -705,9 +817,10 @@ static int wait_ms(const Session *s)
 
 static bool wait_and_read(Session *s, Err *err)
 {
-    bool want = wants_input(s);
+    bool want = reads_source(s);
     struct pollfd fds[] = {
-        {.fd = walsender_fd(s->sender), .events = walsender_events(s->sender, want)},
+        {.fd = s->sender ? walsender_fd(s->sender) : -1,
+         .events = s->sender ? walsender_events(s->sender, want) : 0},
         {.fd = queue_room_fd(s->queue), .events = POLLIN},
         {.fd = s->stop->fd, .events = POLLIN},
         {.fd = s->asking ? PQsocket(s->ask.conn) : -1, .events = POLLIN},
@@ -722,7 +835,141 @@ static bool wait_and_read(Session *s, Err *err)
         s->heard_ms = mono_ms();
         return take_messages(s, err);
     }
+    if (s->reader)
+        return take_relayed(s, err);
     return !want || s->dry || take_messages(s, err);
+}
+
+/* The relay log. The source is read directly until the target has taken nothing of what waits for a
+ * while; then into the log, and what is in the log is read from there, until that is empty. */
+
+static bool data_waits(const Session *s)
+{
+    return s->flight_count || s->held || assembler_has_full(s->assembler);
+}
+
+static void note_progress(Session *s)
+{
+    Position durable = apply_durable_end(s->apply);
+
+    if (!data_waits(s) || position_compare(durable, s->stream->durable) > 0)
+        s->stream->moved_ms = mono_ms();
+    s->stream->durable = later(s->stream->durable, durable);
+}
+
+/* The source may soon give the slot up, or have no disk left. */
+static bool is_short(const SlotState *slot)
+{
+    return slot->known && (strcmp(slot->wal_status, "unreserved") == 0 ||
+                           (slot->ends && slot->minutes_left < SHORT_MINUTES));
+}
+
+static bool must_relay(const Session *s)
+{
+    const Stream *stream = s->stream;
+
+    if (stream->relay || !stream->may_relay || !stream->conf.relay_after_ms || s->passed ||
+        s->retired_count == RETIRED_MOST)
+        return false;
+    return mono_ms() - stream->moved_ms >= stream->conf.relay_after_ms ||
+           (data_waits(s) && is_short(&stream->watch.now));
+}
+
+/* What was taken from the assembler is on its way; all else comes again, through the log. */
+static void replace_assembler(Session *s)
+{
+    if (!position_is_none(s->last_commit)) {
+        s->conf.progress.any = true;
+        s->conf.progress.partial = false;
+        s->conf.progress.applied = s->last_commit;
+        s->conf.progress.applied_end = s->last_end;
+    }
+    assembler_retire(s->assembler);
+    s->retired[s->retired_count++] = s->assembler;
+    s->assembler = assembler_new(&s->conf, s->stream->spool);
+    s->quiet = POSITION_NONE; /* it was of what is forgotten */
+    s->dry = false;
+}
+
+static bool enter_relay(Session *s, Err *err)
+{
+    Err ignored = ERR_INIT;
+
+    if (reply(s, false, &ignored))
+        walsender_end(s->sender, 2000);
+    walsender_free(s->sender);
+    s->sender = NULL;
+    crash_point("relay-entered");
+    if (!relaying_begin(s->stream, s->stream->durable, err))
+        return false;
+    replace_assembler(s);
+    s->reader = relay_reader_new(s->stream->relay, s->conf.progress.applied);
+    return true;
+}
+
+/* Everything that was received is read, and the target takes it as it comes. */
+static bool is_drained(const Session *s)
+{
+    return s->dry && !s->held && !s->passed &&
+           (s->flight_count == 0 ||
+            (s->flight_count <= QUEUE_BATCHES && mono_ms() - s->stream->moved_ms < MOVING_MS));
+}
+
+static bool take_over(Session *s, Err *err)
+{
+    s->sender = receiver_take_sender(s->stream->receiver);
+    s->stream->receiver = NULL;
+    relay_stop(s->stream->relay, false);
+    if (s->sender) {
+        s->binary = relay_format(s->stream->relay).binary;
+        s->heard_ms = mono_ms();
+        s->replied = relay_synced_end(s->stream->relay);
+        return true;
+    }
+    err_fail(err, ERR_SOURCE, "the connection to the source was lost");
+    return err_transient(err);
+}
+
+static bool keep_relaying(Session *s, Err *err)
+{
+    Stream *stream = s->stream;
+
+    if (stream->receiver) {
+        receiver_tell(stream->receiver, apply_durable_end(s->apply), apply_committed_end(s->apply));
+        if (!receiver_check(stream->receiver, err))
+            return err_context(err, "receiving into the relay log");
+        if (!s->leaving && is_drained(s) && receiver_pid(stream->receiver)) {
+            receiver_leave(stream->receiver);
+            s->leaving = true;
+        }
+        if (s->leaving && receiver_has_left(stream->receiver) && !take_over(s, err))
+            return false;
+    }
+    relay_forget(stream->relay, apply_durable_end(s->apply));
+    if (!s->sender || !relay_reader_is_done(s->reader))
+        return true;
+    log_info("the relay log is drained: the source is read directly again");
+    relay_reader_free(s->reader);
+    s->reader = NULL;
+    s->leaving = false;
+    crash_point("relay-drained");
+    return true;
+}
+
+static bool relay_turn(Session *s, Err *err)
+{
+    Stream *stream = s->stream;
+
+    note_progress(s);
+    if (must_relay(s))
+        return enter_relay(s, err);
+    if (!stream->relay)
+        return true;
+    if (s->reader)
+        return keep_relaying(s, err);
+    /* The log is needed until the target has everything for good. */
+    return position_compare(apply_durable_end(s->apply), relay_end(stream->relay)) < 0 ||
+           relaying_remove(stream, err);
 }
 
 /* Status */
@@ -766,6 +1013,21 @@ static uint64_t own_transactions(const Session *s, const ApplyCounters *counters
     return counters->transactions > s->quiet_count ? counters->transactions - s->quiet_count : 0;
 }
 
+static void fill_relay(Session *s, StreamStatus *status)
+{
+    Stream *stream = s->stream;
+    RelayStatus relay = {0};
+
+    status->relaying = stream->receiver != NULL;
+    if (stream->receiver)
+        status->received = later(status->received, receiver_received(stream->receiver));
+    if (stream->relay)
+        relay = relay_status(stream->relay);
+    status->relay_bytes = relay.bytes;
+    status->relay_segments = relay.segments;
+    status->relay_oldest = relay.oldest;
+}
+
 static void fill_status(Session *s, StreamStatus *status)
 {
     ApplyCounters counters = apply_counters(s->apply);
@@ -775,10 +1037,11 @@ static void fill_status(Session *s, StreamStatus *status)
         status->began = s->began_at;
     status->binary = s->binary;
     status->received = received(s);
+    fill_relay(s, status);
     status->source_end = later(s->source_end, status->received);
     s->applied = later(s->applied, apply_committed_end(s->apply));
     if (nothing_waits(s))
-        s->applied = later(s->applied, status->received);
+        s->applied = later(s->applied, received(s));
     status->applied_end = s->applied;
     status->durable_end = apply_durable_end(s->apply);
     status->lag_bytes = status->source_end.at > status->applied_end.at
@@ -825,7 +1088,7 @@ static bool follow(Session *s, Err *err)
             return false;
         if (is_done(s))
             return true;
-        if (!keep_in_touch(s, err))
+        if (!relay_turn(s, err) || !keep_in_touch(s, err))
             return false;
         tell_quiet(s);
         ask_source_end(s);
@@ -840,7 +1103,7 @@ static void part(Session *s, bool done)
 {
     Err ignored = ERR_INIT;
 
-    if (reply(s, false, &ignored))
+    if (s->sender && reply(s, false, &ignored))
         walsender_end(s->sender, done ? 2000 : 500);
     publish(s, true);
 }
@@ -865,6 +1128,8 @@ static void give_up_binary(Session *s, Err *err)
 
 static void fini(Session *s)
 {
+    if (s->assembler)
+        note_progress(s);
     if (s->apply) {
         ApplyCounters counters = apply_counters(s->apply);
 
@@ -877,6 +1142,12 @@ static void fini(Session *s)
     apply_close(s->apply);
     batch_free(s->held);
     assembler_free(s->assembler);
+    for (size_t i = 0; i < s->retired_count; i++)
+        assembler_free(s->retired[i]);
+    relay_reader_free(s->reader);
+    /* The receiver outlives us, unless it has given its connection away. */
+    if (s->leaving || !s->stream->receiver)
+        relaying_close(s->stream, s->stream->durable);
     walsender_free(s->sender);
     pg_close(&s->ask);
 }

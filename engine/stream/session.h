@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#include "engine/stream/receiver.h"
 #include "engine/stream/source.h"
 #include "engine/stream/spool.h"
 #include "engine/stream/stream.h"
@@ -36,6 +37,17 @@ struct Stream {
     bool limits_told;
     bool text_only; /* a value's binary form was refused: from then on text */
     int sender_pid; /* of the newest walsender, on the source; 0: none yet */
+    /* The relay log, see relaying.h */
+    char *relay_dir;
+    char *system; /* of the source, once known: system identifier, database */
+    char *database;
+    bool may_relay; /* a session has stood: what follows is known */
+    RelayFormat format;
+    char encoding[64];  /* the format's */
+    Position durable;   /* on the target, as far as known */
+    uint64_t moved_ms;  /* when that moved, or nothing waited */
+    Relay *relay;       /* NULL: the source is read directly */
+    Receiver *receiver; /* fills it; NULL: it has given its connection to the session */
 };
 
 typedef struct SessionEnd {

@@ -185,7 +185,8 @@ static void end_own(Pg *source, const char *pid, int own_pid)
         PQclear(pg_rows(source, &ignored, "select pg_catalog.pg_terminate_backend($1::int)", pid));
 }
 
-static bool check_slot(Pg *source, const char *slot, int own_pid, SourceFacts *facts, Err *err)
+static bool check_slot(Pg *source, const char *slot, int own_pid, bool relaying, SourceFacts *facts,
+                       Err *err)
 {
     static const char *const more[] = {
         [0] = "null, false, null, false",
@@ -224,7 +225,7 @@ static bool check_slot(Pg *source, const char *slot, int own_pid, SourceFacts *f
             err,
             "its creation waits for open transactions, or it came here by a failover: make it again and the copy too");
     }
-    if (!PQgetisnull(res, 0, SLOT_PID)) {
+    if (!PQgetisnull(res, 0, SLOT_PID) && !relaying) {
         end_own(source, PQgetvalue(res, 0, SLOT_PID), own_pid);
         err_fail(err, ERR_SOURCE, "replication slot \"%s\" is in use by process %s of the source",
                  slot, PQgetvalue(res, 0, SLOT_PID));
@@ -245,7 +246,7 @@ static bool ask_end(Pg *source, SourceFacts *facts, Err *err)
     return res && parse_lsn_cell(res, 0, &facts->flushed, err);
 }
 
-bool source_check(Pg *source, const char *slot, const char *publication, int own_pid,
+bool source_check(Pg *source, const char *slot, const char *publication, int own_pid, bool relaying,
                   SourceFacts *facts, Err *err)
 {
     *facts = (SourceFacts){0};
@@ -255,5 +256,5 @@ bool source_check(Pg *source, const char *slot, const char *publication, int own
                         source->version / 10000);
     return check_server(source, facts, err) && check_plugin(source, err) &&
            check_publication(source, publication, err) &&
-           check_slot(source, slot, own_pid, facts, err) && ask_end(source, facts, err);
+           check_slot(source, slot, own_pid, relaying, facts, err) && ask_end(source, facts, err);
 }

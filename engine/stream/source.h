@@ -17,10 +17,10 @@ typedef struct SourceFacts {
 /* Whether this slot of this publication can be streamed from by this user; each reason against it
  * is an error of its own with what to do. A slot in use by another process is transient. When that
  * is own_pid (not 0), our own walsender of before, which hasn't noticed that the connection is
- * gone, it is ended. */
+ * gone, it is ended. relaying: somebody else here reads the slot, and it is no matter that it is in
+ * use. */
 MUST_USE bool source_check(Pg *source, const char *slot, const char *publication, int own_pid,
-                           SourceFacts *facts, Err *err);
-;
+                           bool relaying, SourceFacts *facts, Err *err);
 
 /* The statement whose only value is the source's end of WAL. */
 const char *source_end_sql(bool is_standby);

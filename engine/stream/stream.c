@@ -5,12 +5,13 @@
 
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
-#include "engine/stream/session.h"
+#include "engine/stream/relaying.h"
 
 #define FIRST_WAIT_MS    200
 #define LONGEST_WAIT_MS  30000
 #define FIRST_CONTACT_MS 5000 /* a host that was never reached is rather misspelt than down */
 #define SPOOL_MEMORY     MIB(8)
+#define RELAY_DIR_MOST   4096
 
 static char *copy_of(const char *text)
 {
@@ -32,6 +33,19 @@ static void wipe(const char *secret)
         return;
     explicit_bzero(at.ours, strlen(secret));
     free(at.ours);
+}
+
+void stream_put_relay_json(Buf *out, const StreamStatus *s)
+{
+    buf_printf(
+        out, "{\"active\":%s,\"bytes\":%" PRIu64 ",\"segments\":%" PRIu64 ",\"oldest\":\"%X/%X\"}",
+        s->relaying ? "true" : "false", s->relay_bytes, s->relay_segments,
+        LSN_ARGS(s->relay_oldest.at));
+}
+
+void stream_relay_dir(const char *spool_dir, const char *slot, char *out, size_t size)
+{
+    snprintf(out, size, "%s/relay-%s", spool_dir, slot);
 }
 
 Stream *stream_new(const StreamConf *conf, Err *err)
@@ -58,6 +72,10 @@ Stream *stream_new(const StreamConf *conf, Err *err)
     stream->conf.skip_txns = copy_of(conf->skip_txns);
     stream->conf.spool_dir =
         copy_of(conf->spool_dir && *conf->spool_dir ? conf->spool_dir : "keybridge-state/spool");
+    stream->relay_dir = malloc(RELAY_DIR_MOST);
+    if (!stream->relay_dir)
+        abort();
+    stream_relay_dir(stream->conf.spool_dir, conf->slot, stream->relay_dir, RELAY_DIR_MOST);
     stream->until = conf->until;
     stream->watch.disk_free = conf->source_disk_free;
     pthread_mutex_init(&stream->lock, NULL);
@@ -73,6 +91,7 @@ void stream_free(Stream *stream)
 {
     if (!stream)
         return;
+    relaying_close(stream, POSITION_NONE);
     spool_dir_close(stream->spool);
     wipe(stream->conf.name);
     wipe(stream->conf.source_dsn);
@@ -81,6 +100,9 @@ void stream_free(Stream *stream)
     wipe(stream->conf.publication);
     wipe(stream->conf.skip_txns);
     wipe(stream->conf.spool_dir);
+    free(stream->relay_dir);
+    free(stream->system);
+    free(stream->database);
     pthread_mutex_destroy(&stream->lock);
     free(stream);
 }
@@ -170,7 +192,7 @@ static bool after_failure(Supervisor *self, Stream *stream, const Stop *stop, co
         self->good_ms = mono_ms();
         self->wait_ms = FIRST_WAIT_MS;
     }
-    self->ever |= end->streamed;
+    self->ever |= end->streamed || stream->receiver;
     if (err->kind == ERR_STOPPED)
         return false;
     if (is_hopeless(self, stream, err)) {
@@ -181,6 +203,11 @@ static bool after_failure(Supervisor *self, Stream *stream, const Stop *stop, co
     }
     wait = next_wait(&self->wait_ms);
     log_err(LOG_LEVEL_WARN, "stream interrupted", err);
+    if (relaying_is_due(stream, err)) {
+        err_clear(err);
+        if (!relaying_begin(stream, stream->durable, err))
+            return false;
+    }
     log_info("trying again", F_MS("in_ms", wait));
     count_reconnect(stream);
     if (stop_wait(stop, wait))
@@ -210,6 +237,7 @@ bool stream_run(Stream *stream, const Stop *stop, Err *err)
         if (!after_failure(&self, stream, stop, &end, err))
             break;
     }
+    relaying_close(stream, stream->durable);
     stream_set_phase(stream, STREAM_ENDED);
     log_thread(NULL);
     return done;

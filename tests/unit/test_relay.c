@@ -1,4 +1,5 @@
-/* The relay log: what was appended is read back, whatever happens to the end of its files; what was lost is seen. */
+/* The relay log: what was appended is read back, whatever happens to the end of its files; what was
+ * lost is seen. */
 #include "tests/unit/kit.h"
 
 #include <dirent.h>
@@ -113,7 +114,8 @@ static void synced(Relay *relay, Position end)
     }
 }
 
-/* Commits in what is read from now on, up to the last one. Each must be whole, and they are consecutive. */
+/* Commits in what is read from now on, up to the last one. Each must be whole, and they are
+ * consecutive. */
 static unsigned read_commits(RelayReader *reader, unsigned first)
 {
     Err err = ERR_INIT;
@@ -194,7 +196,8 @@ static void nothing_is_synced_before_it_is_flushed(void **state)
     say(relay, "B q:200 q:0 d:2;R d:9 s:public s:t b:0x64 w:0;I");
     relay_flush(relay, true);
     usleep(50000);
-    assert_int_equal(relay_synced_end(relay).at, 2 * SLOT); /* without its commit it isn't complete */
+    assert_int_equal(relay_synced_end(relay).at,
+                     2 * SLOT); /* without its commit it isn't complete */
     relay_close(relay);
     relay = loaded(0);
     assert_int_equal(relay_end(relay).at, 2 * SLOT);
@@ -216,7 +219,8 @@ static void goes_on_after_a_restart(void **state)
         relay_connected(relay);
         for (unsigned n = run * 10 + 1; n <= run * 10 + 10; n++)
             say_txn(relay, n, 1000);
-        say(relay, "S d:77 b:1;E;B q:999999 q:0 d:5"); /* never committed: the source sends them again */
+        say(relay,
+            "S d:77 b:1;E;B q:999999 q:0 d:5"); /* never committed: the source sends them again */
         relay_close(relay);
     }
     {
@@ -481,8 +485,8 @@ static void forgets_what_is_durable(void **state)
     emptied();
 }
 
-/* A streamed transaction keeps the segment in which it began until it is durable; another, durable one whose
- * beginning is gone isn't read in part. */
+/* A streamed transaction keeps the segment in which it began until it is durable; another, durable
+ * one whose beginning is gone isn't read in part. */
 static void parts_of_transactions(void **state)
 {
     Relay *relay = made(MIB(2));
