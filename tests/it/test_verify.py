@@ -1,5 +1,6 @@
 """keybridge verify on real servers: every planted difference is found and named, and nothing else is."""
 import os
+import signal
 import struct
 import time
 
@@ -391,6 +392,25 @@ def test_truncate_meanwhile_is_looked_at_again(pair):
     z = table_of(done.json()["databases"][0], "z")
     assert (z["source_rows"], z["target_rows"], z["verdict"]) == (0, 0, "equal")
     assert "looking at them again" in done.err
+
+
+def test_as_is_stays_as_is(pair):
+    """A stream that begins before the second look doesn't make what the first has found one position's."""
+    pair.both("create table a (id int primary key, v text); insert into a select k, repeat(md5(k::text), 20) from generate_series(1, 60000) k;"
+              "create table z (id int primary key, v text); insert into z select k, md5(k::text) from generate_series(1, 60000) k; analyze a, z")
+    pair.prepare()
+    pair.source.sql("insert into a values (0, 'not yet on the target')")
+    run = pair.kb.start("verify", "--json", f"--slot={pair.slot}", "--verify-workers=1", "--verify-chunk-rows=500", env=pair.env())
+    wait_until(lambda: pair.source.one("select count(*) from pg_stat_activity where application_name = 'keybridge verify' and query like '%%\"a\"%%'"), 20)
+    os.kill(run.pid, signal.SIGSTOP)
+    pair.source.sql("truncate z")
+    pair.start()
+    pair.caught_up()
+    os.kill(run.pid, signal.SIGCONT)
+    done = run.wait()
+    assert "looking at them again" in done.err
+    result = done.json()["databases"][0]
+    assert (result["how"], table_of(result, "a")["missing"]) == ("as is", 1)
 
 
 def test_stopping_is_prompt(pair):
