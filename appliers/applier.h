@@ -107,6 +107,18 @@ typedef struct DeadLetter {
 /* Code of the transient error by which describe says that a table's values must come as text. */
 #define VALUE_FORM "value-form"
 
+/* One command that changes the schema, as the source ran it. Texts are UTF-8; JSON as the capture
+ * (engine/stream/capture.h) writes it. */
+typedef struct Ddl {
+    const char *text;
+    const char *role;     /* who ran it; NULL or unknown to the target: ourselves */
+    const char *settings; /* JSON object: what it depends on, search_path and others */
+    const char *tables;   /* ALTER TABLE: JSON, of all tables that it touched; else NULL */
+    const char
+        *missing;      /* JSON: what rows hold in columns that were added without rewriting them */
+    const char *calls; /* JSON: functions by which it computes new values; NULL: it doesn't */
+} Ddl;
+
 typedef struct Applier Applier;
 typedef struct ApplierOps {
     const char *name;
@@ -119,6 +131,8 @@ typedef struct ApplierOps {
     bool (*change)(Applier *self, Table *table, const Change *change, const Txn *txn, Err *err);
     bool (*truncate)(Applier *self, Table *const *tables, size_t count, const Change *change,
                      const Txn *txn, Err *err);
+    /* Everything before is settled; the command runs inside the transaction, and is done. */
+    bool (*ddl)(Applier *self, const Ddl *ddl, Err *err);
     bool (*progress)(Applier *self, const Progress *progress, Err *err);
     bool (*dead_letter)(Applier *self, const DeadLetter *letter, Err *err);
     bool (*settle)(Applier *self, Err *err); /* everything sent has succeeded, row counts and all */

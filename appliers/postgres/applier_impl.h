@@ -84,6 +84,9 @@ bool write_change(Applier *self, Table *table, const Change *change, const Txn *
 bool write_truncate(Applier *self, Table *const *tables, size_t count, const Change *change,
                     const Txn *txn, Err *err);
 
+/* --- schema.c --- */
+bool schema_ddl(Applier *self, const Ddl *ddl, Err *err);
+
 /* --- control.c --- */
 bool control_take(Applier *self, Err *err);
 bool control_read_progress(Applier *self, Arena *arena, Progress **rows, size_t *count, Err *err);

@@ -99,6 +99,7 @@ static const ApplierOps pg_applier_ops = {
     .write = write_rows,
     .change = write_change,
     .truncate = write_truncate,
+    .ddl = schema_ddl,
     .progress = control_progress,
     .dead_letter = control_dead_letter,
     .settle = on_settle,

@@ -182,12 +182,14 @@ static bool fill(StreamConf *stream, const Conf *conf, const char *spool_dir, Er
         .spool_dir = spool_dir,
         .relay_after_ms = (unsigned)conf->relay_after,
         .relay_most = conf->relay_limit,
+        .stop_at_ddl = strcmp(conf->ddl, "stop") == 0,
         .skip_failed = conf->skip_failed,
         .source_disk_free = conf->source_disk_free,
         .skip_txns = conf->skip_txn,
         .retry_most_s = (unsigned)((conf->retry + 999) / 1000),
     };
-    return parse_option("start-lsn", conf->start_lsn, &stream->start, err) &&
+    return parse_option("ddl-applied", conf->ddl_applied, &stream->ddl_applied, err) &&
+           parse_option("start-lsn", conf->start_lsn, &stream->start, err) &&
            parse_option("until-lsn", conf->until_lsn, &stream->until, err);
 }
 

@@ -69,7 +69,11 @@ void bridge_show(void *self)
 StreamConf bridge_stream_conf(const Move *move, const MoveDb *db, const char *spool_dir)
 {
     const Conf *conf = move->conf;
+    Position applied = POSITION_NONE;
+    Err ignored = ERR_INIT;
 
+    if (conf->ddl_applied && !lsn_parse(span_str(conf->ddl_applied), &applied.at, &ignored))
+        applied = POSITION_NONE; /* refused when the command began */
     return (StreamConf){
         .name = db->name,
         .source_dsn = db->source_dsn,
@@ -84,6 +88,8 @@ StreamConf bridge_stream_conf(const Move *move, const MoveDb *db, const char *sp
         .spool_dir = spool_dir,
         .relay_after_ms = (unsigned)conf->relay_after,
         .relay_most = conf->relay_limit,
+        .stop_at_ddl = strcmp(conf->ddl, "stop") == 0,
+        .ddl_applied = applied,
         .skip_failed = conf->skip_failed,
         .source_disk_free = conf->source_disk_free,
         .skip_txns = conf->skip_txn,

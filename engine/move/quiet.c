@@ -1,6 +1,7 @@
 #include "engine/move/quiet.h"
 
 #include "engine/base/log.h"
+#include "engine/stream/capture.h"
 
 static bool each(Pg *pg, const char *query,
                  bool (*row)(Pg *pg, const PGresult *res, int at, void *self, Err *err), void *self,
@@ -224,6 +225,9 @@ bool quiet_database(Pg *pg, const char *publication, const QuietNote *note, Quie
     if (!closed && (!keep_read_only(pg, database, note, err) ||
                     !set_read_only(pg, database, " set default_transaction_read_only = on", err) ||
                     !end_other_sessions(pg, database, err)))
+        return false;
+    /* What makes the source tell its DDL came with the copy. */
+    if (!capture_remove(pg, err))
         return false;
     return each(
                pg,

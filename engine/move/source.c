@@ -6,6 +6,7 @@
 #include "engine/move/origin.h"
 #include "engine/move/phases.h"
 #include "engine/move/preflight.h"
+#include "engine/stream/capture.h"
 
 static bool check_key(Move *move, Findings *findings, Err *err)
 {
@@ -164,6 +165,28 @@ bool phase_preflight(Move *move, Err *err)
     return preflight_verdict(&findings, err) && move_load_databases(move, err);
 }
 
+/* Before the slot, so that no DDL behind its position goes untold. The copy has it too; quiet.c
+ * takes it away there. */
+static bool make_tell(Move *move, const MoveDb *db, Pg *pg, Err *err)
+{
+    bool before, there = false;
+    AUTO_BUF why;
+
+    buf_init(&why, 4096);
+    if (strcmp(move->conf->ddl, "stop") == 0)
+        return true;
+    if (!move_intend(move, db->name, "capture", &before, err) ||
+        !capture_install(pg, &there, &why, err))
+        return err_context(err, "making the source tell its DDL");
+    if (!there)
+        log_warn(
+            "DDL of the source isn't seen: the stream stops at the first row that no longer fits",
+            F_STR("database", db->name), F_STR("why", buf_str(&why)));
+    crash_point("capture-made");
+    return !there ||
+           audit_add(move->audit, err, "capture of DDL made", F_STR("database", db->name));
+}
+
 bool phase_publication(Move *move, Err *err)
 {
     for (size_t i = 0; i < move->db_count; i++) {
@@ -174,7 +197,8 @@ bool phase_publication(Move *move, Err *err)
 
         if (!move_intend(move, db->name, "publication", &before, err) ||
             !move_source(move, db, &pg, err) ||
-            !origin_publish(&pg, move->publication, before, &all_tables, err))
+            !origin_publish(&pg, move->publication, before, &all_tables, err) ||
+            !make_tell(move, db, &pg, err))
             return err_context(err, "database %s", db->name);
         crash_point("publication-made");
         if (!all_tables) {

@@ -5,6 +5,7 @@
 #include "engine/move/bridge.h"
 #include "engine/move/cutover.h"
 #include "engine/move/origin.h"
+#include "engine/stream/capture.h"
 #include "engine/stream/relay.h"
 
 typedef struct Tidy {
@@ -61,6 +62,13 @@ static bool drop_publication(Tidy *tidy, const void *arg, Err *err)
            origin_drop_publication(&pg, tidy->move->publication, err);
 }
 
+static bool drop_capture(Tidy *tidy, const void *arg, Err *err)
+{
+    AUTO_PG pg = {0};
+
+    return move_source(tidy->move, arg, &pg, err) && capture_remove(&pg, err);
+}
+
 static bool drop_schema(Tidy *tidy, const void *arg, Err *err)
 {
     AUTO_PG pg = {0};
@@ -106,6 +114,14 @@ static bool publication_exists(Move *move, const MoveDb *db, Err *err)
         return false;
     res = pg_rows(&pg, err, "select 1 from pg_publication where pubname = $1", move->publication);
     return res && PQntuples(res) > 0;
+}
+
+static bool captures(Move *move, const MoveDb *db, Err *err)
+{
+    AUTO_PG pg = {0};
+    bool exists;
+
+    return move_source(move, db, &pg, err) && capture_exists(&pg, &exists, err) && exists;
 }
 
 static bool schema_exists(Move *move, const MoveDb *db, Err *err)
@@ -178,6 +194,9 @@ static void tidy_databases(Tidy *tidy)
             publication_exists(move, db, &one))
             act(tidy, "drop publication in database", db->name, drop_publication, db);
         note(tidy, "looking at the publication", &one);
+        if (!tidy->open && intended(move, db, "capture", &one) && captures(move, db, &one))
+            act(tidy, "drop capture of DDL in database", db->name, drop_capture, db);
+        note(tidy, "looking at the capture of DDL", &one);
         if (tidy->open && schema_exists(move, db, &one))
             act(tidy, "drop schema keybridge on the new side in database", db->name, drop_schema,
                 db);

@@ -189,9 +189,12 @@ static bool route_part(Apply *apply, Batch *batch)
 {
     Err err = ERR_INIT;
     Plan *plan = plan_for(apply, batch, &err);
+    bool alters = plan && plan->may_alter;
 
     if (plan && check_partial(apply, plan, &err)) {
         publish(apply, plan);
+        if (alters)
+            wait_for_lanes(apply); /* what comes next is routed by the tables as they are then */
         return true;
     }
     wait_for_lanes(apply); /* batches before this one are applied all the same */
@@ -468,7 +471,7 @@ void apply_close(Apply *apply)
     while ((batch = queue_try_pop(apply->queue)))
         batch_free(batch);
     for (unsigned i = 0; apply->lanes && i < apply->lane_count; i++)
-        applier_free(apply->lanes[i].applier);
+        lane_ddl_free(&apply->lanes[i]), applier_free(apply->lanes[i].applier);
     free(apply->lanes);
     pause_close(apply->pause);
     plan_free(apply->plan);

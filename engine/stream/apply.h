@@ -23,6 +23,9 @@ typedef struct ApplyConf {
     unsigned lanes; /* connections that write */
     bool text_only; /* the source sends text values (types differ on the two sides) */
     size_t queue_batches; /* batches that may wait */
+    bool stop_at_ddl;     /* never apply the source's DDL */
+    bool publishes_list;  /* the publication isn't for all tables */
+    Position ddl_applied; /* commit of a transaction whose DDL was applied by hand; NONE: none */
     bool skip_failed;     /* operator's choice: a transaction that can't be applied goes to
                              keybridge.dead_letter */
     Position skip_txns[SKIP_TXNS_MOST]; /* … only these, by their commits */

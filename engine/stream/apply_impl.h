@@ -13,6 +13,7 @@
 #include <pthread.h>
 
 #include "engine/stream/apply.h"
+#include "engine/stream/ddl.h"
 #include "engine/stream/pause.h"
 #include "engine/stream/router.h"
 
@@ -25,6 +26,14 @@ typedef struct Lane {
     Position last; /* what its progress row on the target says; NONE: no row */
     bool has_it;   /* the batch that is formed again: this lane committed it before the crash */
     uint64_t seen; /* generation of the last plan it took part in */
+    /* The transaction on the target, see lane_ddl.c */
+    DdlState *ddl;
+    const Txn *ddl_txn;      /* whose messages it has seen */
+    struct OwnTable *tables; /* as they are inside it */
+    bool altered;            /* it has changed the schema */
+    bool new_types;          /* it has made types, */
+    bool new_names;          /* renamed a schema */
+    bool ddl_failed;
 } Lane;
 
 typedef struct KnownTable KnownTable;
@@ -48,6 +57,7 @@ struct Apply {
     Err failure;              /* of the plan: the first one */
     bool commit_failed;
     bool router_busy;
+    bool anew;  /* DDL made what only a new session of the stream sees right */
     bool quit;  /* closed, or failed */
     bool hurry; /* somebody waits for all of it to be durable */
     Err error;
@@ -81,6 +91,16 @@ void apply_forget_tables(Apply *apply);
 
 /* --- lane.c --- */
 void *lane_main(void *lane);
+
+/* --- lane_ddl.c --- */
+TableSource lane_tables(Lane *lane); /* as this lane's transaction sees them */
+void lane_ddl_begin(Lane *lane);     /* a transaction begins on the target, */
+void lane_ddl_end(Lane *lane);       /* has committed */
+void lane_ddl_free(Lane *lane);
+bool lane_ddl_heals(Lane *lane, Err *err);     /* makes the error one that a new session cures */
+bool lane_ddl_goes_on(Apply *apply, Err *err); /* false: a new session is needed */
+/* Everything before is settled. tell: log what stops the stream. */
+MUST_USE bool lane_ddl(Lane *lane, const Change *change, const Txn *txn, bool tell, Err *err);
 
 /* --- watch.c --- */
 void *watch_main(void *apply);

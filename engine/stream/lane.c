@@ -55,6 +55,7 @@ static void note_committed(Apply *apply, const Txn *last, size_t txns, size_t ch
 
 typedef struct Walk {
     Lane *lane;
+    TableSource tables;
     Gather *gather;
     Arena arena; /* changes read back from disk, until they are settled */
     size_t gathered;
@@ -101,14 +102,14 @@ static bool walk_row(Walk *w, const Change *change, Err *err)
 
 static bool truncate_tables(Lane *lane, const Change *change, const Txn *txn, Err *err)
 {
-    const TableSource *source = &lane->apply->table_source;
+    TableSource source = lane_tables(lane);
     Table **tables = calloc(change->truncated_count + 1, sizeof(*tables));
     bool ok = true;
 
     if (!tables)
         abort();
     for (uint32_t i = 0; ok && i < change->truncated_count; i++)
-        ok = source->table(source->self, change->truncated[i], &tables[i], err);
+        ok = source.table(source.self, change->truncated[i], &tables[i], err);
     if (ok && change->truncated_count)
         ok = lane->applier->ops->truncate(lane->applier, tables, change->truncated_count, change,
                                           txn, err);
@@ -120,7 +121,8 @@ static bool walk_change(Walk *w, const Change *change, Err *err)
 {
     w->changes++;
     if (change->kind == CHANGE_MESSAGE)
-        return true;
+        return !ddl_is(change) ||
+               (walk_flush(w, true, err) && lane_ddl(w->lane, change, w->txn, false, err));
     if (change->kind == CHANGE_TRUNCATE)
         return walk_flush(w, true, err) && truncate_tables(w->lane, change, w->txn, err) &&
                w->lane->applier->ops->settle(w->lane->applier, err);
@@ -166,7 +168,8 @@ static bool walk_batch(Walk *w, const Batch *batch, Err *err)
 
 static void walk_init(Walk *w, Lane *lane)
 {
-    *w = (Walk){.lane = lane, .gather = gather_new(&lane->apply->table_source)};
+    *w = (Walk){.lane = lane, .tables = lane_tables(lane)};
+    w->gather = gather_new(&w->tables);
     arena_init(&w->arena, KIB(64));
 }
 
@@ -204,6 +207,7 @@ static bool lane_execute(Lane *lane, const Plan *plan, Err *err)
         return err_fail(err, ERR_FAITHFUL, "this batch can only be applied in exact order");
     if (lane->has_it)
         return true;
+    lane_ddl_begin(lane);
     if (!ops->begin(lane->applier, err))
         return false;
     if (!(plan->form == PLAN_SERIAL ? write_serial(lane, plan, err) : write_part(lane, plan, err)))
@@ -218,14 +222,15 @@ static bool lane_execute(Lane *lane, const Plan *plan, Err *err)
 
 static bool exact_change(Lane *lane, const Change *change, const Txn *txn, Err *err)
 {
-    const TableSource *source = &lane->apply->table_source;
+    TableSource source = lane_tables(lane);
     Table *table;
 
     if (change->kind == CHANGE_MESSAGE)
-        return true;
+        return !ddl_is(change) || (lane->applier->ops->settle(lane->applier, err) &&
+                                   lane_ddl(lane, change, txn, true, err));
     if (change->kind == CHANGE_TRUNCATE)
         return truncate_tables(lane, change, txn, err);
-    return source->table(source->self, change->rel, &table, err) &&
+    return source.table(source.self, change->rel, &table, err) &&
            lane->applier->ops->change(lane->applier, table, change, txn, err);
 }
 
@@ -294,6 +299,7 @@ static bool exact_end(Lane *lane, const Plan *plan, const Txn *txn, size_t count
         return false;
     }
     lane->apply->lanes[0].last = txn->commit;
+    lane_ddl_end(lane);
     note_committed(lane->apply, txn, 1, count);
     return true;
 }
@@ -399,6 +405,7 @@ static bool exact_txn(Lane *lane, const Plan *plan, const Txn *txn, Err *err)
     Err why = ERR_INIT;
     size_t count = 0;
 
+    lane_ddl_begin(lane);
     if (ops->begin(lane->applier, &why) && exact_rows(lane, txn, &count, &why) &&
         (!plan->deferrable || ops->check_deferred(lane->applier, &why)) &&
         ops->settle(lane->applier, &why))
@@ -406,13 +413,13 @@ static bool exact_txn(Lane *lane, const Plan *plan, const Txn *txn, Err *err)
     *err = why;
     err_context(err, "transaction %u committed at %s", txn->xid,
                 position_text(txn->commit, commit));
-    if (err->transient || err->kind != ERR_FAITHFUL)
+    if (lane_ddl_heals(lane, err) || err->transient || err->kind != ERR_FAITHFUL)
         return false;
     why = *err;
     err_clear(err);
     if (!ops->rollback(lane->applier, err))
         return false;
-    if (may_be_skipped(lane->apply, txn))
+    if (!lane->ddl_failed && may_be_skipped(lane->apply, txn))
         return bury(lane, plan, txn, &why, err);
     *err = why;
     return false;
@@ -550,6 +557,8 @@ static void lane_commit(Lane *lane, const Plan *plan)
         ok = lane->applier->ops->commit(lane->applier, &err);
     if (plan->lanes > 1)
         crash_point("between-lane-commits");
+    if (ok)
+        lane_ddl_end(lane);
     pthread_mutex_lock(&apply->lock);
     apply->commits++;
     if (ok) {
@@ -652,7 +661,7 @@ static void finish_plan(Lane *lane, Plan *plan)
         written += apply->lanes[i].applier->ops->rows_written(apply->lanes[i].applier);
     if (ok)
         pause_committed(apply->pause, plan->batch->last->commit);
-    else
+    if (!ok || !lane_ddl_goes_on(apply, &err))
         apply_fail(apply, &err);
     pthread_mutex_lock(&apply->lock);
     apply->counters.batches++;

@@ -1,5 +1,6 @@
 #include "engine/stream/router.h"
 
+#include "engine/stream/ddl.h"
 #include "engine/stream/kin.h"
 
 #define XXH_INLINE_ALL
@@ -330,6 +331,28 @@ static bool finish(Uses *uses, unsigned lanes, TableRows **lists)
     return true;
 }
 
+/* A big transaction isn't read for it. */
+static bool may_alter(const Batch *batch)
+{
+    for (const Txn *txn = batch->first; txn; txn = txn->next) {
+        if (txn->big)
+            return true;
+        for (const Change *change = txn->first; change; change = change->next)
+            if (ddl_is(change))
+                return true;
+    }
+    return false;
+}
+
+static bool has_ddl(const Batch *batch)
+{
+    for (const Txn *txn = batch->first; txn; txn = txn->next)
+        for (const Change *change = txn->first; change; change = change->next)
+            if (ddl_is(change))
+                return true;
+    return false;
+}
+
 static bool route(Plan *plan, unsigned lanes, const TableSource *tables, bool steps, Err *err)
 {
     Uses uses;
@@ -337,6 +360,13 @@ static bool route(Plan *plan, unsigned lanes, const TableSource *tables, bool st
     uses_init(&uses, &plan->arena, tables);
     plan->lanes = 1;
     plan->form = PLAN_EXACT;
+    plan->may_alter = may_alter(plan->batch);
+    if (has_ddl(plan->batch)) {
+        /* Tables aren't what they will be. */
+        plan->deferrable = true;
+        plan->form = PLAN_SERIAL;
+        return true;
+    }
     if (!survey(&uses, plan->batch, err)) {
         /* Something about a table: the exact replay applies what comes before it, and names the
          * transaction. */

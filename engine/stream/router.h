@@ -36,6 +36,7 @@ typedef struct Plan {
     bool together;    /* tables with unique indexes aren't cut: their values moved lately between
                          rows, unseen */
     bool could_split; /* … and that would make a difference */
+    bool may_alter;   /* there may be DDL in it */
 } Plan;
 
 /* Fewer changes than this go to one lane: a second one would cost more than it brings. */

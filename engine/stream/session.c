@@ -17,6 +17,7 @@
 #include "engine/base/mono.h"
 #include "engine/stream/apply.h"
 #include "engine/stream/assembler.h"
+#include "engine/stream/capture.h"
 #include "engine/stream/published.h"
 #include "engine/stream/relaying.h"
 #include "engine/stream/types.h"
@@ -173,6 +174,35 @@ static bool choose_format(Session *s, Pg *target, Err *err)
     return true;
 }
 
+/* The source tells its DDL where it can be made to. */
+static bool make_source_tell(Session *s, Err *err)
+{
+    bool there = false;
+    AUTO_BUF why;
+
+    buf_init(&why, 4096);
+    if (s->stream->conf.stop_at_ddl)
+        return true;
+    if (!capture_install(&s->ask, &there, &why, err))
+        return err_context(err, "making the source tell its DDL");
+    if (!there && !s->stream->told_ddl)
+        log_warn(
+            "DDL of the source isn't seen: the stream stops at the first row that no longer fits",
+            F_STR("why", buf_str(&why)));
+    s->stream->told_ddl = true;
+    return true;
+}
+
+/* The copy of a source that tells its DDL would tell what is applied to it. */
+static void make_target_silent(Pg *target)
+{
+    Err why = ERR_INIT;
+
+    if (!capture_remove(target, &why))
+        log_warn("the target keeps event triggers of keybridge that came with the copy",
+                 F_STR("why", why.text));
+}
+
 /* What has to be known of the target before its half is opened. */
 static bool look_at_target(Session *s, Err *err)
 {
@@ -187,6 +217,7 @@ static bool look_at_target(Session *s, Err *err)
         err_fail(err, ERR_USAGE, "source and target are the same database");
         return err_hint(err, "check --source and --target");
     }
+    make_target_silent(&target);
     return choose_format(s, &target, err);
 }
 
@@ -216,6 +247,9 @@ static bool open_target(Session *s, Err *err)
         .lanes = conf->lanes,
         .text_only = !s->binary,
         .queue_batches = QUEUE_BATCHES,
+        .stop_at_ddl = conf->stop_at_ddl,
+        .publishes_list = !s->facts.all_tables,
+        .ddl_applied = conf->ddl_applied,
         .skip_failed = conf->skip_failed,
     };
 
@@ -381,8 +415,9 @@ static bool prepare(Session *s, Err *err)
     if (!pg_open(&s->ask, s->stream->conf.source_dsn, ERR_SOURCE, &options, err) ||
         !source_check(&s->ask, s->stream->conf.slot, s->stream->conf.publication,
                       s->stream->sender_pid, s->stream->receiver != NULL, &s->facts, err) ||
-        !tell_limits(s, err) || !relaying_find(s->stream, &s->ask, &s->facts, err) ||
-        !look_at_target(s, err) || !open_target(s, err) || !choose_start(s, &start, err) ||
+        !make_source_tell(s, err) || !tell_limits(s, err) ||
+        !relaying_find(s->stream, &s->ask, &s->facts, err) || !look_at_target(s, err) ||
+        !open_target(s, err) || !choose_start(s, &start, err) ||
         (!s->stream->relay && !start_sender(s, start, err)))
         return false;
     start_assembler(s, start);

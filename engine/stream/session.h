@@ -36,6 +36,7 @@ struct Stream {
     SlotWatch watch;
     bool limits_told;
     bool text_only; /* a value's binary form was refused: from then on text */
+    bool told_ddl;  /* why DDL isn't applied was said */
     int sender_pid; /* of the newest walsender, on the source; 0: none yet */
     /* The relay log, see relaying.h */
     char *relay_dir;

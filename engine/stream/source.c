@@ -72,17 +72,19 @@ static bool check_plugin(Pg *source, Err *err)
     return err_hint(err, "add pgoutput to output_plugin_libraries and reload the source");
 }
 
-static bool check_publication(Pg *source, const char *publication, Err *err)
+static bool check_publication(Pg *source, const char *publication, SourceFacts *facts, Err *err)
 {
     AUTO_RESULT res = pg_rows(
         source, err,
         "select (select pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ' order by 1)"
         " from pg_catalog.pg_publication),"
-        " exists (select from pg_catalog.pg_publication where pubname = $1)",
+        " exists (select from pg_catalog.pg_publication where pubname = $1),"
+        " (select puballtables from pg_catalog.pg_publication where pubname = $1)",
         publication);
 
     if (!res)
         return false;
+    facts->all_tables = truth(res, 2);
     if (truth(res, 1))
         return true;
     err_fail(err, ERR_SOURCE, "publication \"%s\" doesn't exist in the source database",
@@ -255,6 +257,6 @@ bool source_check(Pg *source, const char *slot, const char *publication, int own
                         "the source's version %d has no pgoutput; 10 is the oldest that has",
                         source->version / 10000);
     return check_server(source, facts, err) && check_plugin(source, err) &&
-           check_publication(source, publication, err) &&
+           check_publication(source, publication, facts, err) &&
            check_slot(source, slot, own_pid, relaying, facts, err) && ask_end(source, facts, err);
 }

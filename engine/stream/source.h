@@ -8,6 +8,7 @@
 typedef struct SourceFacts {
     int version;
     bool is_standby;
+    bool all_tables;            /* the publication's */
     unsigned sender_timeout_ms; /* wal_sender_timeout; 0: off */
     uint64_t confirmed;         /* the slot's confirmed_flush_lsn */
     bool two_phase;             /* the slot sends PREPARE and COMMIT PREPARED apart */

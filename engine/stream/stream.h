@@ -27,6 +27,8 @@ typedef struct StreamConf {
     size_t
         txn_memory; /* bytes of one transaction kept in memory; beyond that it goes to the spool */
     const char *spool_dir; /* made when missing; one file per big transaction, removed afterwards */
+    bool stop_at_ddl;      /* never apply the source's DDL, nor make it tell */
+    Position ddl_applied;  /* commit of a transaction whose DDL was applied by hand */
     bool skip_failed;      /* transactions that can't be applied go to keybridge.dead_letter */
     const char *skip_txns; /* … only these: commit positions joined by commas; NULL: none */
     unsigned
