@@ -35,6 +35,7 @@ struct Table {
     bool spread;          /* rows whose keys and unique values have different bytes can't depend on
                              each other: they may go to different lanes */
     bool ordered;         /* rows are written one by one in their order, never set-wise */
+    bool bag;             /* no key, but whole old rows: equal ones are interchangeable; set-wise */
     bool inserts_only;    /* identity NOTHING: an update or delete can't be found */
     bool triggers;        /* ALWAYS or REPLICA triggers fire for what we write */
     bool deferrable;      /* constraints that are checked at the end */
@@ -49,8 +50,8 @@ struct Table {
 /* What a batch does to one row in the end. */
 typedef struct Row {
     uint64_t hash;
-    const Value *
-        key; /* rel->column_count values, the key's are known: where the row was (or, if new, is) */
+    const Value *key;   /* rel->column_count values, the key's are known: where the row was (or, if
+                           new, is). Of a bag: the whole row that was */
     const Value *image; /* rel->column_count values after; NULL when gone */
     const Txn *txn;     /* of the last change, for messages */
     uint64_t order;     /* the key's first bytes, for sorting */

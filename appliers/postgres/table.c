@@ -439,6 +439,18 @@ static bool find_table(Pg *pg, PgTable *t, Err *err)
     return true;
 }
 
+/* An identity column that only an UPDATE of its own could change needs each row by itself. */
+static bool can_be_bag(const PgTable *t)
+{
+    if (t->base.key_count || t->base.inserts_only || t->base.triggers ||
+        t->base.rel->column_count == 0)
+        return false;
+    for (unsigned i = 0; i < t->base.rel->column_count; i++)
+        if (t->columns[i].always)
+            return false;
+    return true;
+}
+
 /* Is there an index that begins with a column of the key? */
 static bool find_index(Pg *pg, PgTable *t, const char *oid, Err *err)
 {
@@ -477,7 +489,8 @@ static bool describe(Pg *pg, PgTable *t, Err *err)
     if (!find_index(pg, t, oid, err))
         return false;
     t->base.spread = can_spread(t, &c);
-    t->base.ordered = t->base.triggers || t->base.key_count == 0;
+    t->base.bag = can_be_bag(t);
+    t->base.ordered = t->base.triggers || (t->base.key_count == 0 && !t->base.bag);
     t->base.fingerprint = print_of(t);
     return true;
 }
@@ -614,8 +627,8 @@ static void put_set(Buf *sql, const PgShape *shape)
         if (!(shape->uses[i] & USE_VALUE))
             continue;
         n++;
-        if (shape->table->columns[i].always) /* can't be set; see update_or_rekey_sql */
-            continue;
+        if (shape->verb == PG_UPDATE_OR_REKEY && shape->table->columns[i].always)
+            continue; /* can't be set */
         buf_puts(sql, comma);
         put_column(sql, shape, i);
         buf_puts(sql, " = ");
@@ -703,6 +716,27 @@ static void put_row(Buf *sql, const PgShape *shape, int key_first, bool params)
     buf_puts(sql, ")::pg_catalog.record");
 }
 
+static void put_row_text(Buf *sql, const PgShape *shape, int key_first, bool params)
+{
+    const char *comma = "row(";
+    int n = key_first;
+
+    for (unsigned i = 0; i < shape->table->base.rel->column_count; i++) {
+        if (!(shape->uses[i] & USE_KEY))
+            continue;
+        buf_puts(sql, comma);
+        n++;
+        if (params) {
+            put_param(sql, shape, n);
+        } else {
+            buf_puts(sql, "x.");
+            put_column(sql, shape, i);
+        }
+        comma = ", ";
+    }
+    buf_puts(sql, ")::pg_catalog.text collate pg_catalog.\"C\"");
+}
+
 static void put_alike(Buf *sql, const PgShape *shape, int key_first, bool as_text)
 {
     const char *and = "";
@@ -757,6 +791,40 @@ static void put_match(Buf *sql, const PgShape *shape, int key_first)
     buf_puts(sql, shape->verb == PG_MATCH_UPDATE ? " from m" : " using m");
     buf_puts(sql,
              " where t.ctid operator(pg_catalog.=) m.c and t.tableoid operator(pg_catalog.=) m.o");
+}
+
+/* Many rows of a table without a key, each one of several equal ones: the k-th that is wanted of a
+ * kind is the k-th there is. Their text tells them apart where = doesn't (1.0 and 1.00, 0 and -0,
+ * citext), and unlike their images it can be hashed, so that the table is read once. */
+static void put_match_many(Buf *sql, const PgShape *shape, int count, int key_first)
+{
+    const char *as = shape->table->plain_with ? " as (" : " as materialized (";
+    bool update = shape->verb == PG_MATCH_UPDATE;
+
+    buf_printf(sql, "with w%sselect u.*, ", as);
+    put_row_text(sql, shape, key_first, true);
+    buf_puts(sql, " as t from");
+    put_unnest(sql, count);
+    buf_printf(
+        sql, "), u%sselect w.*, pg_catalog.row_number() over (partition by w.t) as k from w), x%s",
+        as, as);
+    buf_puts(sql, "select x.tableoid as o, x.ctid as c, ");
+    put_row_text(sql, shape, key_first, false);
+    buf_puts(sql, " as t from ");
+    pg_put_target(sql, shape->table);
+    buf_printf(sql,
+               " as x), m%sselect x.*, pg_catalog.row_number() over (partition by x.t) as k from x"
+               " where x.t in (select u.t from u)) ",
+               as);
+    buf_puts(sql, update ? "update " : "delete from ");
+    pg_put_target(sql, shape->table);
+    buf_puts(sql, " as t");
+    if (update)
+        put_set(sql, shape);
+    buf_puts(sql, update ? " from u, m" : " using u, m");
+    buf_puts(sql,
+             " where m.t operator(pg_catalog.=) u.t and m.k operator(pg_catalog.=) u.k"
+             " and t.ctid operator(pg_catalog.=) m.c and t.tableoid operator(pg_catalog.=) m.o");
 }
 
 static void put_moved_row(const PgShape *shape, Buf *sql)
@@ -842,7 +910,10 @@ void pg_shape_sql(const PgShape *shape, Buf *sql, uint32_t *types, int *count)
         break;
     case PG_MATCH_UPDATE:
     case PG_MATCH_DELETE:
-        put_match(sql, shape, key_first);
+        if (shape->many)
+            put_match_many(sql, shape, *count, key_first);
+        else
+            put_match(sql, shape, key_first);
         break;
     case PG_REKEY:
         rekey_sql(shape, sql, key_first);

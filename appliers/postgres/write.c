@@ -723,6 +723,37 @@ static bool uses_match(Job *job, const Value *old, Err *err)
     return true;
 }
 
+static bool identity_is_moved(const Job *job, const Change *change)
+{
+    for (unsigned i = 0; i < job->t->base.rel->column_count; i++)
+        if (job->t->columns[i].always && value_is_known(change->new[i]) &&
+            !value_equal(change->new[i], change->old[i]))
+            return true;
+    return false;
+}
+
+/* No UPDATE can set a GENERATED ALWAYS identity column: the row goes and comes again. All of it is
+ * known, so nothing out of line is lost. */
+static bool match_and_replace(Job *job, const Change *change, const Txn *txn, Err *err)
+{
+    unsigned columns = job->t->base.rel->column_count;
+    Value *image;
+    bool ok;
+
+    job->verb = PG_MATCH_DELETE;
+    if (!run_one(job, change->old, NULL, txn, err))
+        return false;
+    image = calloc(columns, sizeof(*image));
+    if (!image)
+        abort();
+    for (unsigned i = 0; i < columns; i++)
+        image[i] = value_is_known(change->new[i]) ? change->new[i] : change->old[i];
+    job->verb = PG_INSERT;
+    ok = uses_insert(job, image, err) && run_one(job, NULL, image, txn, err);
+    free(image);
+    return ok;
+}
+
 /* A table without a key: one of the rows that are like the old one. */
 static bool change_matched(Job *job, const Change *change, const Txn *txn, Err *err)
 {
@@ -738,6 +769,8 @@ static bool change_matched(Job *job, const Change *change, const Txn *txn, Err *
     job->verb = change->kind == CHANGE_DELETE ? PG_MATCH_DELETE : PG_MATCH_UPDATE;
     if (!uses_match(job, change->old, err))
         return false;
+    if (change->kind == CHANGE_UPDATE && identity_is_moved(job, change))
+        return match_and_replace(job, change, txn, err);
     for (unsigned i = 0; change->kind == CHANGE_UPDATE && i < rel->column_count; i++) {
         const PgColumn *c = &job->t->columns[i];
 
@@ -833,11 +866,65 @@ static bool write_steps(Applier *self, const TableRows *rows, Err *err)
     return true;
 }
 
+/* Equal rows among many, in one reading of the table. The plan is made once, and only right with
+ * hash joins, which these sessions otherwise avoid. */
+static bool run_bag(Job *job, Row *const *rows, size_t count, Err *err)
+{
+    static const Expect expect = {.doing = "choosing a plan", .rows = -1};
+
+    return link_send(job->a, "set local enable_hashjoin = on", &expect, err) &&
+           run_many(job, rows, count, err) &&
+           link_send(job->a, "set local enable_hashjoin = off", &expect, err);
+}
+
+static bool bag_one_by_one(Job *job, Row *const *rows, size_t count, Err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        Change change = {.kind = rows[i]->image ? CHANGE_UPDATE : CHANGE_DELETE,
+                         .rel = job->t->base.rel,
+                         .old = rows[i]->key,
+                         .new = rows[i]->image};
+
+        if (!change_matched(job, &change, rows[i]->txn, err))
+            return false;
+    }
+    return true;
+}
+
+static bool write_bag_rows(Job *job, PgVerb verb, Row *const *rows, size_t count, Err *err)
+{
+    bool any = verb == PG_MATCH_DELETE;
+
+    job->verb = verb;
+    job->doing = verb == PG_MATCH_DELETE ? "deleting from" : "updating";
+    if (count < MANY_LEAST)
+        return bag_one_by_one(job, rows, count, err);
+    if (!uses_match(job, rows[0]->key, err))
+        return false;
+    for (unsigned i = 0; verb == PG_MATCH_UPDATE && i < job->t->base.rel->column_count; i++)
+        if (!job->t->columns[i].generated) {
+            use_value(job, i, rows[0]->image[i]);
+            any = true;
+        }
+    if (!any || !survey(job, rows, count) || !can_unnest(job))
+        return bag_one_by_one(job, rows, count, err);
+    return run_bag(job, rows, count, err);
+}
+
+static bool write_bag(Job *job, const TableRows *rows, Err *err)
+{
+    return write_bag_rows(job, PG_MATCH_DELETE, rows->deletes, rows->delete_count, err) &&
+           write_bag_rows(job, PG_MATCH_UPDATE, rows->updates, rows->update_count, err) &&
+           run_inserts(job, rows->inserts, rows->insert_count, err);
+}
+
 bool write_rows(Applier *self, const TableRows *rows, Err *err)
 {
     Job *job ON_EXIT(job_drop) = NULL;
 
     job = job_new(pg_applier_of(self), rows->table, err);
+    if (job && rows->table->bag && rows->step_count == 0)
+        return write_bag(job, rows, err);
     return job && run_deletes(job, rows->deletes, rows->delete_count, err) &&
            write_updates(job, rows, err) &&
            run_inserts(job, rows->inserts, rows->insert_count, err) && write_steps(self, rows, err);

@@ -10,6 +10,8 @@ void compact_init(Compact *c, Table *table, Arena *arena, size_t expected)
     while (slots < expected * 2)
         slots *= 2;
     *c = (Compact){.rows.table = table, .arena = arena};
+    if (table->bag)
+        c->bag = bag_new(table, arena, expected);
     if (table->key_count == 0 || expected == 0)
         return;
     c->slot_count = slots;
@@ -100,6 +102,13 @@ static void slots_grow(Compact *c)
     }
 }
 
+static void keep(Compact *c, Row *row)
+{
+    if (c->count == c->room)
+        c->all = grown(c->arena, c->all, c->count, &c->room, sizeof(*c->all));
+    c->all[c->count++] = row;
+}
+
 static Row *find_or_add(Compact *c, const Value *key, uint64_t hash, bool *found)
 {
     size_t at;
@@ -115,13 +124,11 @@ static Row *find_or_add(Compact *c, const Value *key, uint64_t hash, bool *found
         }
     }
     *found = false;
-    if (c->count == c->room)
-        c->all = grown(c->arena, c->all, c->count, &c->room, sizeof(*c->all));
     row = arena_new(c->arena, Row);
     row->hash = hash;
     row->key = key;
     row->order = key_order(c->rows.table, key);
-    c->all[c->count++] = row;
+    keep(c, row);
     c->slots[at] = (uint32_t)c->count;
     return row;
 }
@@ -194,10 +201,26 @@ static void on_delete(Compact *c, Row *row, bool found)
     row->image = NULL;
 }
 
+static void compact_bag(Compact *c, const Change *change, const Txn *txn)
+{
+    Row *fresh;
+
+    if (!bag_add(c->bag, change, txn, &fresh))
+        c->confused = true;
+    else if (fresh)
+        keep(c, fresh);
+}
+
 void compact_add(Compact *c, const Change *change, const Txn *txn, uint64_t hash)
 {
     bool found;
-    Row *row = find_or_add(c, change_key(change), hash, &found);
+    Row *row;
+
+    if (c->bag) {
+        compact_bag(c, change, txn);
+        return;
+    }
+    row = find_or_add(c, change_key(change), hash, &found);
 
     row->txn = txn;
     if (change->kind == CHANGE_INSERT)

@@ -9,6 +9,7 @@
 #define COMPACT_H
 
 #include "appliers/applier.h"
+#include "engine/stream/bag.h"
 
 typedef struct Compact {
     TableRows rows; /* what compact_finish fills */
@@ -19,6 +20,7 @@ typedef struct Compact {
     size_t slot_count; /* a power of two */
     size_t step_room;
     bool inserts_only;
+    Bag *bag; /* instead of slots, for a table without a key */
     bool confused;
 } Compact;
 

@@ -618,20 +618,21 @@ static bool is_replayable(Apply *apply, const Err *err)
  * been altered. */
 static void learn(Apply *apply, const Plan *plan, const Err *err)
 {
+    bool miscounted = strcmp(err->code, "row-count") == 0;
     bool unique = strcmp(err->code, "23505") == 0 || strcmp(err->code, "23P01") == 0;
 
-    if (!unique && strncmp(err->code, "23", 2) != 0 && strcmp(err->code, "row-count") != 0 &&
-        !apply->tie_broken && plan->form != PLAN_EXACT)
+    if (!unique && strncmp(err->code, "23", 2) != 0 && !miscounted && !apply->tie_broken &&
+        plan->form != PLAN_EXACT)
         apply_forget_tables(apply);
-    if ((!unique && !apply->tie_broken) || plan->form != PLAN_PARTS)
+    if ((!unique && !apply->tie_broken && !miscounted) || plan->form != PLAN_PARTS)
         return;
-    if (plan->could_split && !plan->together) {
+    if (!miscounted && plan->could_split && !plan->together) {
         atomic_store(&apply->together, CAUTIOUS_BATCHES);
         return;
     }
     for (unsigned lane = 0; lane < plan->lanes; lane++)
         for (TableRows *rows = plan->parts[lane]; rows; rows = rows->next)
-            if (!rows->table->spread || rows->table->unique_count)
+            if (miscounted ? rows->table->bag : !rows->table->spread || rows->table->unique_count)
                 atomic_store(&rows->table->cautious, CAUTIOUS_BATCHES);
 }
 

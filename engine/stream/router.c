@@ -213,7 +213,7 @@ static unsigned decide(Uses *uses, const Batch *batch, unsigned lanes, Plan *pla
 
         plan->could_split |= splits && use->table->unique_count;
         use->spread = splits && (use->table->unique_count == 0 || !plan->together);
-        use->in_order = steps || use->table->ordered || use->table->key_count == 0 || cautious;
+        use->in_order = steps || use->table->ordered || cautious;
         if (use->table->key_count && (use->moved || (use->spread && use->table->unique_count)))
             use->kin = kin_new(use->table, uses->arena, use->changes);
         any_spread |= use->spread;
@@ -478,8 +478,8 @@ static void gather_open(Gather *g, Use *use, const Change *change)
 {
     const Table *table = use->table;
 
-    use->in_order = table->ordered || table->key_count == 0 || atomic_load(&use->table->cautious) ||
-                    key_is_moved(table, change);
+    use->in_order =
+        table->ordered || atomic_load(&use->table->cautious) || key_is_moved(table, change);
     use->parts = arena_array(&g->arena, Compact, 1);
     compact_init(use->parts, use->table, &g->arena, 0);
 }

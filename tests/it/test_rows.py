@@ -296,6 +296,14 @@ def test_trap_056_generated_always_identity(rows):
     rows.arrive()
 
 
+def test_identity_always_under_full_without_a_key(rows):
+    rows.both("create table t (s int generated always as identity, v text); alter table t replica identity full")
+    rows.prepare()
+    rows.do("insert into t (v) select 'v' from generate_series(1, 30)", "update t set v = 'w' where s < 5", "update t set s = default where s = 7",
+            "update t set s = default, v = 'both' where s = 8", "delete from t where s > 25")
+    rows.arrive()
+
+
 def test_trap_057_generated_columns(rows):
     """Of other expressions on the target: what the target computes is its own."""
     rows.pair.source.sql("create table t (id int primary key, a int, g int generated always as (a * 2) stored)")

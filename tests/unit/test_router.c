@@ -83,7 +83,7 @@ static void set_up(void)
     descriptions[1].key = two_columns;
     descriptions[1].key_count = 2;
     descriptions[3].key_count = 0;
-    descriptions[3].ordered = true;
+    descriptions[3].bag = true;
 }
 
 static int key_columns(unsigned t)
@@ -559,6 +559,35 @@ static void related_rows_share_a_lane(void **state)
     plan_free(plan);
 }
 
+/* Equal rows of a table without a key are interchangeable: a chain of changes is one, and what
+ * comes and goes within the batch is nothing. */
+static void equal_rows_are_a_multiset(void **state)
+{
+    Batch *b = batch_new();
+    Txn *txn = rows_txn(b, 1);
+    Err err = ERR_INIT;
+    const TableRows *rows;
+    Plan *plan;
+
+    (void)state;
+    UPDATE(b, txn, &relations[3], ROW(b, "1", "x", NULL, "d"), "1", "y", NULL, "\2");
+    INSERT(b, txn, &relations[3], "1", "y", NULL, "d");
+    DELETE(b, txn, &relations[3], "1", "y", NULL, "d");
+    UPDATE(b, txn, &relations[3], ROW(b, "1", "y", NULL, "d"), "1", "z", NULL, "d");
+    DELETE(b, txn, &relations[3], "1", "x", NULL, "d");
+    DELETE(b, txn, &relations[3], "1", "x", "", "d");
+    plan = plan_new(b, 4, false, &source, &err);
+    assert_non_null(plan);
+    rows = plan->parts[0];
+    assert_int_equal(rows->step_count, 0);
+    assert_int_equal(rows->insert_count, 0);
+    assert_int_equal(rows->update_count, 1); /* x, NULL became z */
+    assert_int_equal(rows->delete_count, 2);
+    assert_int_equal(rows->updates[0]->key[2].kind, VALUE_NULL);
+    assert_int_equal(rows->updates[0]->image[3].len, 1);
+    plan_free(plan);
+}
+
 /* A key that moves takes only the rows it meets out of the compaction. */
 static void moved_keys_keep_their_order_alone(void **state)
 {
@@ -668,6 +697,7 @@ int main(void)
         cmocka_unit_test(net_effects),
         cmocka_unit_test(inserts_alone_are_not_compared),
         cmocka_unit_test(related_rows_share_a_lane),
+        cmocka_unit_test(equal_rows_are_a_multiset),
         cmocka_unit_test(moved_keys_keep_their_order_alone),
         cmocka_unit_test(contradictions_are_left_to_the_exact_replay),
         cmocka_unit_test(small_batches_take_one_lane),
