@@ -470,6 +470,16 @@ static void adapt_lanes(Session *s)
     s->held_us = 0;
 }
 
+#ifdef KB_TEST_HOOKS
+/* So that a test of what may be written side by side doesn't depend on how fast its target is. */
+static bool all_lanes(void)
+{
+    return getenv("KB_ALL_LANES") != NULL;
+}
+#else
+#define all_lanes() false
+#endif
+
 static bool push(Session *s)
 {
     Flight flight = {
@@ -479,7 +489,7 @@ static bool push(Session *s)
         .quiet = s->held->first->xid == 0,
     };
 
-    s->held->lanes_most = s->lanes;
+    s->held->lanes_most = all_lanes() ? 0 : s->lanes;
     if (!may_fly(s, s->held) || !queue_try_push(s->queue, s->held)) {
         if (!s->held_us)
             s->held_us = mono_us();

@@ -13,6 +13,17 @@ def lanes_used(pair, since="0/0"):
     return pair.target.one("select max(lanes) from keybridge.progress where last_commit::pg_lsn > %s", (since,))
 
 
+@pytest.fixture
+def pair(pair):
+    """All lanes are used, however fast the target is; a release build can't be asked to, and uses as few as keep up."""
+    pair.kb.env["KB_ALL_LANES"] = "1"
+    return pair
+
+
+def went_over(pair, lanes, since="0/0"):
+    return not kb.has_hooks() or lanes_used(pair, since) == lanes
+
+
 def replayed(done):
     return done.err.count("batch is replayed in exact order")
 
@@ -24,13 +35,13 @@ def test_a_table_with_unique_indexes_is_cut(pair):
     pair.prepare()
     pair.source.sql("insert into t select g, g, g % 50, 'b' || g, 'c' || g from generate_series(1, 4000) g")
     done = pair.replicate(*MORE, code=0)
-    assert lanes_used(pair) == 4 and replayed(done) == 0
+    assert went_over(pair, 4) and replayed(done) == 0
     since = pair.lsn()
     pair.source.sql("update t set b = b || 'x', u = u + 10000")
     pair.source.sql("delete from t where id % 4 = 0")
     done = pair.replicate(*MORE, code=0)
     pair.same()
-    assert lanes_used(pair, since) == 4 and replayed(done) == 0
+    assert went_over(pair, 4, since) and replayed(done) == 0
 
 
 @pytest.mark.parametrize("index", ["unique index on t (lower(v))", "unique index on t (n)", "index on t (v)"])
@@ -41,7 +52,7 @@ def test_indexes_that_cannot_be_looked_through(pair, index):
     pair.source.sql("insert into t select g, g, 'v' || g from generate_series(1, 2000) g")
     pair.replicate(*MORE, code=0)
     pair.same()
-    assert lanes_used(pair) == (1 if "unique" in index else 4)
+    assert went_over(pair, 1 if "unique" in index else 4)
 
 
 def test_rows_that_hand_on_a_value_share_a_lane(pair):
@@ -61,7 +72,7 @@ def test_rows_that_hand_on_a_value_share_a_lane(pair):
     con.close()
     done = pair.replicate(*MORE, code=0)
     pair.same()
-    assert lanes_used(pair) == 4 and replayed(done) == 0, done
+    assert went_over(pair, 4) and replayed(done) == 0, done
 
 
 def test_values_that_move_unseen(pair):
@@ -92,7 +103,7 @@ def test_key_moves_leave_the_others_set_wise(pair):
     pair.source.sql("update t set id = id - 10000 where id > 10000")
     done = pair.replicate(*MORE, code=0)
     pair.same()
-    assert lanes_used(pair, since) == 4 and replayed(done) == 0
+    assert went_over(pair, 4, since) and replayed(done) == 0
 
 
 def test_cascades_come_as_rows(pair):
@@ -107,7 +118,7 @@ def test_cascades_come_as_rows(pair):
     pair.source.sql("delete from c where id % 5 = 0")
     done = pair.replicate(*MORE, code=0)
     pair.same()
-    assert lanes_used(pair) == 4 and replayed(done) == 0
+    assert went_over(pair, 4) and replayed(done) == 0
     assert kb.difference(pair.source, pair.target) is None
 
 

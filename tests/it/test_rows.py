@@ -46,6 +46,8 @@ class Rows:
 
 @pytest.fixture(params=list(MODES))
 def rows(pair, request):
+    if request.param == "lanes":
+        pair.kb.env["KB_ALL_LANES"] = "1"
     return Rows(pair, request.param)
 
 
