@@ -106,12 +106,12 @@ class Run:
         rng = self.rng
         return [f"--lanes={rng.choice([1, 2, 3, 4])}", f"--apply-batch-changes={rng.choice([1, 7, 300, 50000, 50000])}",
                 f"--apply-batch-bytes={rng.choice(['64KiB', '16MiB', '16MiB'])}", f"--spool-memory={rng.choice(['64KiB', '32MiB'])}",
-                f"--state-dir={self.folder}/state", "--log-level=debug"]
+                f"--relay-after={rng.choice(['0', '20ms', '200ms', '60s'])}", f"--state-dir={self.folder}/state", "--log-level=debug"]
 
     def start(self):
         with self.lock:
             options = self.options()
-            self.say("keybridge " + " ".join(options[:4]))
+            self.say("keybridge " + " ".join(options[:5]))
             self.running = self.pair.start(*options)
 
     def check_alive(self):

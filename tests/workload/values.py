@@ -261,7 +261,7 @@ BASE = [
     Type("pg_lsn", lambda rng: f"{rng.getrandbits(32):X}/{rng.getrandbits(32):X}"), Type("oid", lambda rng: str(rng.getrandbits(32))),
     Type("xid8", lambda rng: str(rng.getrandbits(60))), Type("txid_snapshot", choice("10:20:10,14,15", "1:1:")),
     Type("tid", lambda rng: f"({rng.getrandbits(32)},{rng.getrandbits(16)})"), Type("cid", lambda rng: str(rng.getrandbits(32))),
-    Type("int2vector", choice("1 2 3", "-5")), Type("oidvector", choice("1 20 4000000000", "0")), Type("regtype", choice("integer", "text", "-")),
+    Type("int2vector", choice("", "1 2 3", "-5")), Type("oidvector", choice("", "1 20 4000000000")), Type("regtype", choice("integer", "text", "-")),
     Type("int4range", ranges(str)), Type("int8range", ranges(lambda n: str(n * 10**12))), Type("numrange", ranges(lambda n: f"{n}.50")),
     Type("daterange", ranges(day)), Type("tstzrange", ranges(lambda n: f"{day(n)} 00:00:00.000001+05:45")), Type("tsrange", ranges(day)),
     Type("int4multirange", multiranges(str)), Type("nummultirange", multiranges(lambda n: f"{n}.0")), Type("datemultirange", multiranges(day)),
