@@ -34,7 +34,7 @@ static bool all_of(const char *source_dsn, const Stop *stop, Arena *arena, Datab
     res = pg_rows(
         &source, err,
         "select datname from pg_database where datallowconn and not datistemplate and datname <> 'rdsadmin'"
-        " order by datname collate \"C\"");
+        " order by datname::text collate \"C\"");
     if (!res)
         return false;
     names = arena_array(arena, const char *, PQntuples(res) + 1);

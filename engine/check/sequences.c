@@ -24,7 +24,7 @@ static const char list_sql[] =
     " left join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid"
     " where c.relkind = 'S' and c.relpersistence <> 't' and n.nspname !~ '^pg_' and n.nspname not in"
     " ('information_schema', 'keybridge', 'rdsadmin', 'rds_tools', 'aws_commons', 'aws_s3', 'aws_lambda', 'aws_ml')"
-    " order by n.nspname collate \"C\", c.relname collate \"C\", d.deptype desc nulls last";
+    " order by n.nspname::text collate \"C\", c.relname::text collate \"C\", d.deptype desc nulls last";
 
 /* One side's sequences, as read. */
 typedef struct Listed {

@@ -15,7 +15,7 @@ static const char tables_sql[] =
     "  and d.objid = c.oid and d.deptype = 'e' and e.extname = 'pg_cron')"
     " from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_am a on a.oid = c.relam"
     " where c.relkind in ('r', 'f', 'm') and" OTHERS_SCHEMAS
-    " order by n.nspname collate \"C\", c.relname collate \"C\"";
+    " order by n.nspname::text collate \"C\", c.relname::text collate \"C\"";
 
 /* One row per column with everything that decides how its exact bytes are got. A domain goes by its
  * base type. */
@@ -34,7 +34,7 @@ static const char columns_sql[] =
     " join pg_type t on t.oid = coalesce(base.at, a.atttypid)"
     " left join pg_proc sp on sp.oid = t.typsend left join pg_namespace sn on sn.oid = sp.pronamespace"
     " where c.relkind = 'r' and a.attnum > 0 and not a.attisdropped and" OTHERS_SCHEMAS
-    " order by n.nspname collate \"C\", c.relname collate \"C\", a.attnum";
+    " order by n.nspname::text collate \"C\", c.relname::text collate \"C\", a.attnum";
 
 /* The best key of each table first. */
 static const char keys_sql[] =
@@ -45,7 +45,7 @@ static const char keys_sql[] =
     " and i.indexprs is null and" OTHERS_SCHEMAS
     " and not exists (select from pg_attribute a where a.attrelid = i.indrelid and a.attnum = any (i.indkey::int2[])"
     "  and not a.attnotnull)"
-    " order by n.nspname collate \"C\", c.relname collate \"C\", i.indisprimary desc, i.indisreplident desc,"
+    " order by n.nspname::text collate \"C\", c.relname::text collate \"C\", i.indisprimary desc, i.indisreplident desc,"
     " i.indnkeyatts, i.indexrelid";
 
 static const char types_sql[] =

@@ -29,6 +29,7 @@ def refused(done, code, *words):
 
 # --- quiet databases ---------------------------------------------------------------------------------------------------
 
+@pytest.mark.needs(source=13)
 def test_trap_009_010_quiet_publication_lets_wal_go(fresh_server, target_server, make_pair):
     """Only unpublished tables and another database are written to; nothing of ours is written to the source. Both positions
     of the slot advance, and the source's WAL files are recycled."""
@@ -70,6 +71,7 @@ def test_trap_011_empty_transactions_are_progress(pair):
 
 # --- how the slot does -------------------------------------------------------------------------------------------------
 
+@pytest.mark.needs(source=13)
 def test_the_state_of_the_slot_is_shown(pair):
     pair.both("create table t (a int primary key)")
     pair.prepare()
@@ -80,6 +82,7 @@ def test_the_state_of_the_slot_is_shown(pair):
     run.kill9()
 
 
+@pytest.mark.needs(source=13)
 def test_running_short_of_wal_is_said(fresh_server, target_server, make_pair):
     """An open transaction keeps the source from letting WAL go though all is confirmed; its limit comes nearer, then the
     slot is given up: warnings first, then an end."""
@@ -128,6 +131,7 @@ def test_trap_012_slot_made_again(pair):
     assert pair.target.sql("select a from t") == [(1,)]
 
 
+@pytest.mark.needs(source=13)
 def test_trap_013_missing_is_not_invalidated(fresh_server, target_server, make_pair):
     source = fresh_server("source", max_slot_wal_keep_size="1MB", max_wal_size="32MB", min_wal_size="32MB")
     pair = make_pair(source, target_server)
@@ -225,6 +229,7 @@ def in_step(pair):
     wait_until(lambda: pair.standby.one("select pg_last_wal_replay_lsn() >= %s::pg_lsn", (lsn,)), what="the standby")
 
 
+@pytest.mark.needs(source=13)
 def test_trap_014_promoted_standby_without_the_slot(standby):
     """After a failover the slot is gone: said, and not tried for ever."""
     standby.prepare()
@@ -241,6 +246,7 @@ def test_trap_014_promoted_standby_without_the_slot(standby):
     standby.primary.start()
 
 
+@pytest.mark.needs(source=13)
 def test_trap_014_failover_slot_survives(standby):
     if version(standby.primary) < 17:
         pytest.skip("has no failover slots")
@@ -267,6 +273,7 @@ def test_trap_014_failover_slot_survives(standby):
     standby.primary.start()
 
 
+@pytest.mark.needs(source=13)
 def test_trap_018_connected_to_a_reader(standby):
     """Below 16 a standby can't decode; from 16 on it can, and the stream works."""
     standby.publish()

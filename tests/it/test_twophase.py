@@ -132,6 +132,7 @@ def test_confirmed_stays_before_the_prepare(ready):
     assert run.stop().code == 130
 
 
+@pytest.mark.needs(source=13)
 def test_prepared_with_savepoints_and_streamed(ready, source_server):
     """Big enough to be streamed before it is prepared, with parts that were rolled back; two of them at once."""
     ready.source.sql(f"alter role {source_server.superuser} in database {ready.id} set logical_decoding_work_mem = '64kB'")
