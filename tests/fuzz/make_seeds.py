@@ -14,6 +14,11 @@ TEXTS = {
              "M3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:tag:1-3,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:9|"
              "3e11fa47-71ca-11e1-9e33-c80aa9429562:tag:4",
              "a0-1-270,1-1-3|1-2-4,2-1-1", "M|", "a|0-1-1"],
+    "ddl": ["Bcreate table t as select 1 with data; select a into x from (select 1) y -- ;", "Ccreate function f() begin atomic select 1; end; "
+            "select '\\'';', $a$;$a$, E'\\'', U&\"x\" /* /* */ */",
+            'D{"v":1,"event":"ddl_command_end","tag":"ALTER TABLE","query":"begin; alter table t add a int; alter table t add b int","at":"x",'
+            '"context":"a\\nSQL statement \\"alter table t add c int\\"\\nPL/pgSQL function x","objects":[{"type":"table","schema":"public",'
+            '"name":"public.t","temp":false}],"role":"me","settings":{"search_path":"public"}}'],
     "reader": ["\0\1\2\3\5\4\6\0\7\2\x08\4\xff0123456789abcdef\0ghijklmnop\0"],
 }
 
