@@ -181,6 +181,10 @@ static bool make_source_tell(Session *s, Err *err)
     AUTO_BUF why;
 
     buf_init(&why, 4096);
+    if (source_minor_trouble(s->facts.version) && !s->stream->told_ddl)
+        log_warn("the source's minor version has a bug in logical decoding: update it first",
+                 F_U64("version", s->facts.version),
+                 F_STR("what", source_minor_trouble(s->facts.version)));
     if (s->stream->conf.stop_at_ddl)
         return true;
     if (!capture_install(&s->ask, &there, &why, err))

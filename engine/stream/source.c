@@ -12,6 +12,20 @@ static bool parse_lsn_cell(const PGresult *res, int column, uint64_t *lsn, Err *
     return lsn_parse(pg_cell(res, 0, column), lsn, err);
 }
 
+const char *source_minor_trouble(int version)
+{
+    static const int fixed[] = {[13] = 21, [14] = 18, [15] = 13, [16] = 9, [17] = 5};
+    int major = version / 10000, minor = version % 10000;
+
+    if (major >= (int)ARRAY_LEN(fixed))
+        return NULL;
+    if (major < 13 || minor < fixed[major])
+        return "rows of a transaction are lost when another one changes its table or the publication meanwhile";
+    if (minor == fixed[major])
+        return "much DDL beside open transactions needs memory without bound";
+    return NULL;
+}
+
 const char *source_end_sql(bool is_standby)
 {
     return is_standby ? "select coalesce(pg_catalog.pg_last_wal_replay_lsn(), '0/0')"

@@ -23,6 +23,10 @@ typedef struct SourceFacts {
 MUST_USE bool source_check(Pg *source, const char *slot, const char *publication, int own_pid,
                            bool relaying, SourceFacts *facts, Err *err);
 
+/* What is wrong with decoding in this minor version (PQserverVersion) when schemas change beside
+ * open transactions; NULL: nothing. Source: PostgreSQL release notes of May and August 2025. */
+const char *source_minor_trouble(int version);
+
 /* The statement whose only value is the source's end of WAL. */
 const char *source_end_sql(bool is_standby);
 

@@ -62,6 +62,24 @@ def test_column_added_in_its_place(told):
        "alter table t drop c", "insert into t values (4)", "update t set a = a + 10")
 
 
+def test_trap_031_ddl_beside_open_transactions(told):
+    """Another session alters the table's publication, or the table itself, between the rows of an open transaction."""
+    if told.source.one("select count(*) from pg_publication where not puballtables"):
+        raise AssertionError
+    go(told, "create table t (a int primary key)", "create table u (a int primary key)")
+    told.source.sql(f"drop publication {told.publication}; create publication {told.publication} for table u")
+    held = told.source.connect(autocommit=False)
+    cur = held.cursor()
+    cur.execute("insert into t values (1)")
+    told.source.sql(f"alter publication {told.publication} add table t")
+    cur.execute("insert into t values (2); insert into u values (1)")
+    held.commit()
+    held.close()
+    assert told.replicate().code == 0
+    assert told.target.sql("select a from t order by 1") == [(2,)]      # as the publication was at each row
+    told.same(["public.u"])
+
+
 def test_trap_032_columns_change_between_rows(told):
     """In one transaction and across: values don't shift."""
     go(told, "create table t (id int primary key, a text, b text)", "insert into t values (1, 'a1', 'b1')",
