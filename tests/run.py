@@ -209,7 +209,7 @@ def replay(phase, build, wrapper):
 
 def pytest(phase, folders, binary="build/release", more=(), timeout=1500, **settings):
     """Tests in Python with one build. more: arguments of pytest; settings: variables of the environment."""
-    folders = [f for f in folders if "::" in f or glob.glob(f"{ROOT}/{f}/test_*.py")]
+    folders = [f for f in folders if ".py" in f or glob.glob(f"{ROOT}/{f}/test_*.py")]
     if not folders:
         return 0, 0, 0
     report = os.path.join(LOGS, phase + ".xml")
