@@ -153,7 +153,7 @@ Relay *relay_create(const RelayConf *conf, const RelayFormat *format, Position b
 }
 
 /* What a damaged or missing segment cut off. */
-static bool remove_older(const Relay *r, Err *err)
+bool relay_tidy(const Relay *r, Err *err)
 {
     uint64_t *numbers;
     size_t count;
@@ -174,8 +174,6 @@ bool relay_start(Relay *r, Err *err)
 {
     int failed;
 
-    if (!remove_older(r, err))
-        return false;
     failed = pthread_create(&r->thread, NULL, relay_write_main, r);
     if (failed)
         return err_fail(err, ERR_SYSTEM, "starting a thread: %s", strerrordesc_np(failed));

@@ -51,8 +51,10 @@ Position relay_end(const Relay *relay);
 /* Why `begin` isn't where the log once began; "" when nothing is wrong. */
 const char *relay_broken(const Relay *relay);
 
-/* Appending. Once, before the first: starts the thread; after relay_load what is older than `begin`
- * goes. */
+/* After relay_load, once it is sure that nothing before `begin` is needed: such segments go. */
+MUST_USE bool relay_tidy(const Relay *relay, Err *err);
+
+/* Appending. Once, before the first: starts the thread. */
 MUST_USE bool relay_start(Relay *relay, Err *err);
 bool relay_has_room(Relay *relay);
 /* Each takes the record whether there is room or not. */

@@ -116,12 +116,12 @@ bool relaying_accept(Stream *stream, const SourceFacts *facts, Position start, E
         return facts->confirmed > start.at ? fail_uncovered(stream, facts, start, err)
                                            : drop_needless(stream, start, err);
     if (stream->receiver)
-        return true;
+        return relay_tidy(stream->relay, err);
     end = relay_end(stream->relay);
     if (facts->confirmed > end.at)
         return facts->confirmed > start.at ? fail_uncovered(stream, facts, start, err)
                                            : drop_needless(stream, start, err);
-    return start_receiver(stream, err);
+    return relay_tidy(stream->relay, err) && start_receiver(stream, err);
 }
 
 bool relaying_begin(Stream *stream, Position from, Err *err)

@@ -54,6 +54,11 @@ def seed(flags, run):
     return bytes([flags]) + b"".join(struct.pack(">H", len(m)) + m for m in run)
 
 
+def relay_records(run):
+    """As a block of a relay log holds them: a connection, messages, a quiet position."""
+    return bytes([2]) + b"\3" + bytes(16) + b"".join(b"\1" + struct.pack("<I", len(m)) + m for m in run) + b"\2" + bytes(15) + b"\1"
+
+
 def main():
     for name, flags in (("v1-text", 0), ("v1-binary", 0), ("v2-text", PROTOCOL_2), ("v2-binary", PROTOCOL_2),
                         ("v3-15", PROTOCOL_3), ("v4-16", PROTOCOL_2 | PROTOCOL_3), ("v4-18", PROTOCOL_2 | PROTOCOL_3)):
@@ -61,6 +66,8 @@ def main():
             if sum(map(len, run)) > 4096 and "binary" in name:
                 continue
             write("pgoutput", f"{name}-{i:02}", seed(flags, run))
+            if i % 3 == 0:
+                write("relay", f"{name}-{i:02}", relay_records(run))
             inner = [m for m in run if m[:1] in b"ORYIUDTM"]
             xid = WITH_XID if run[0][:1] == b"S" else 0
             if i % 4 == 0:

@@ -444,6 +444,7 @@ def test_trap_160_the_disk_is_full(relayed, small_disk):
     fill_up(pair, run)
     assert run.err().count("the relay log is full") == 1
     held.close()
+    kb.wait_until(lambda: not os.listdir(small_disk), 120, "the log to be removed")
     pair.caught_up(120)
     pair.same()
     assert run.stop().code == 130
@@ -479,6 +480,7 @@ def test_the_limit(relayed):
     fill_up(pair, run)
     assert sum(os.path.getsize(f"{folder(pair)}/{s}") for s in segments(pair)) <= 4 << 20
     held.close()
+    kb.wait_until(lambda: not segments(pair), 120, "the log to be removed")
     pair.caught_up(120)
     pair.same()
     assert run.stop().code == 130
@@ -492,6 +494,7 @@ def test_a_transaction_that_is_larger_than_the_limit(relayed):
     says(run, INTO)
     pair.source.sql("insert into t (b) select md5(g::text) || md5((g * 7)::text) from generate_series(1, 100000) g")
     held.close()
+    kb.wait_until(lambda: not segments(pair), 120, "the log to be removed")
     pair.caught_up(120)
     pair.same()
     assert run.stop().code == 130

@@ -400,7 +400,7 @@ static void damage_in_the_middle_is_seen(void **state)
     assert_non_null(strstr(relay_broken(relay), "segment 2 is damaged at byte"));
     assert_int_equal(commits_of(relay, (unsigned)(relay_begin(relay).at / SLOT)), 61);
     assert_true(relay_begin(relay).at > 20 * SLOT);
-    must(relay_start(relay, &err), &err); /* what can't be used goes */
+    must(relay_tidy(relay, &err), &err); /* what can't be used goes */
     relay_close(relay);
     relay = loaded(MIB(2));
     assert_string_equal(relay_broken(relay), "");
