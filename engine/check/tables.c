@@ -6,6 +6,8 @@
     " n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'keybridge', 'rdsadmin'," \
     " 'rds_tools', 'aws_commons', 'aws_s3', 'aws_lambda', 'aws_ml')"
 
+#define FIRST_MADE 10000 /* pg_type.oid: below, it means the same type on every server */
+
 static const char tables_sql[] =
     "select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,"
     " greatest(c.reltuples, 0)::int8,"
@@ -52,7 +54,8 @@ static const char types_sql[] =
     "select coalesce(md5(string_agg(n.nspname || '.' || t.typname || '=' || t.oid, ',' order by t.oid)), 'none')"
     " from pg_type t join pg_namespace n on n.oid = t.typnamespace"
     " left join pg_type e on e.oid = t.typelem left join pg_class r on r.oid in (t.typrelid, e.typrelid)"
-    " where t.oid >= 16384 and coalesce(r.relkind, 'c') = 'c' and" OTHERS_SCHEMAS;
+    " where (t.oid >= 16384 and coalesce(r.relkind, 'c') = 'c' and" OTHERS_SCHEMAS
+    ") or (t.oid < 16384 and t.typtype = 'd' and n.nspname = 'information_schema')"; /* initdb's */
 
 static uint64_t cell_u64(const PGresult *res, int row, int column)
 {
@@ -116,9 +119,10 @@ static Table *read_tables(Pg *pg, Arena *arena, TableList *out, Err *err)
 
 /* Output of these is an OID to the binary form and a name to the text form; a copy made by names
  * has other OIDs. */
-static bool is_reg_type(const char *send)
+static bool is_reg_type(uint32_t type_oid, const char *type, const char *send)
 {
-    return strncmp(send, "reg", 3) == 0;
+    return strncmp(send, "reg", 3) == 0 ||
+           (type_oid < FIRST_MADE && strncmp(type, "reg", 3) == 0); /* arrays */
 }
 
 static bool sends_oids(const char *send)
@@ -143,7 +147,7 @@ static void set_bytes(Arena *arena, TableColumn *column, uint32_t type_oid, cons
 
     buf_init(&text, 4096);
     /* The row type of a table isn't in the digest of types: tables come and go. */
-    if (!send || is_reg_type(send) || of_table) {
+    if (!send || is_reg_type(type_oid, base ? base : column->type, send) || of_table) {
         column->open = "pg_catalog.textsend(pg_catalog.format('%L',";
         column->close = "))";
         return;
@@ -157,7 +161,7 @@ static void set_bytes(Arena *arena, TableColumn *column, uint32_t type_oid, cons
     buf_puts(&text, base ? "((" : "(");
     column->open = arena_strdup(arena, buf_str(&text));
     column->close = base ? arena_printf(arena, ")::%s)", base) : ")";
-    column->carries_oids = type_oid >= 16384 && sends_oids(send);
+    column->carries_oids = type_oid >= FIRST_MADE && sends_oids(send);
 }
 
 static bool read_columns(Pg *pg, Arena *arena, Table *tables, size_t count, uint32_t **attnums,

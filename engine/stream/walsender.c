@@ -275,6 +275,22 @@ static bool parse(Span row, WalMessage *message, Err *err)
 }
 
 /* After CopyDone from the other side comes the command's result: an error says why. */
+/* Text that can't be converted to the target's encoding, or that has none (SQL_ASCII). The server's
+ * context has the position. */
+static bool no_encoding(const PGresult *res, Err *err)
+{
+    const char *context = PQresultErrorField(res, PG_DIAG_CONTEXT);
+    const char *at = context ? strstr(context, "associated LSN ") : NULL;
+
+    err->kind = ERR_FAITHFUL;
+    if (at)
+        err_context(err, "the change at %.*s", (int)strcspn(at + 15, "\n"), at + 15);
+    return err_hint(err,
+                    "the target's database can't hold this text in its encoding: make it with the "
+                    "source's encoding, or correct the value on the source and make the copy "
+                    "again");
+}
+
 static bool ended(WalSender *sender, WalMessage *message, Err *err)
 {
     AUTO_RESULT res = PQgetResult(sender->pg.conn);
@@ -283,6 +299,8 @@ static bool ended(WalSender *sender, WalMessage *message, Err *err)
     if (PQresultStatus(res) != PGRES_FATAL_ERROR)
         return true;
     pg_fail(&sender->pg, res, err, "reading the stream");
+    if (strcmp(err->code, "22021") == 0 || strcmp(err->code, "22P05") == 0)
+        return no_encoding(res, err);
     if (strcmp(err->code, "42704") == 0) /* it is looked up as of each change's own time */
         err_hint(err, "the slot begins before the publication was made: drop the slot, make it "
                       "after the publication, and make the copy after both");

@@ -81,7 +81,7 @@ def test_trap_069_bits(pair):
 
 
 def test_trap_070_arrays_and_what_is_in_them(pair):
-    carry(pair, "text[]", "'[0:1]={1,2}'", "'{{a,b},{c,NULL}}'", "'{\"NULL\",NULL,\"\",\"a\\\\\"\"b\"}'", "'{}'", "'[-2:-2][5:5]={{x}}'", "null")
+    carry(pair, "text[]", "'[0:1]={1,2}'", "'{{a,b},{c,NULL}}'", "array['NULL', null, '', E'a\\\\\"b,{}']", "'{}'", "'[-2:-2][5:5]={{x}}'", "null")
 
 
 def test_trap_072_quotes_and_backslashes(pair):
