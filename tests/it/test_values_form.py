@@ -10,7 +10,7 @@ pytestmark = pytest.mark.matrix
 def carried(pair, statements, form, because=None, **more):
     """Runs the statements on the source, streams them, and looks at form and result."""
     pair.source.sql(statements)
-    done = pair.replicate(**more)
+    done = pair.replicate("--ddl=stop", **more)
     assert done.code == 0, done
     assert chosen(done) == form, done
     if because:
@@ -82,7 +82,7 @@ def test_trap_071_types_made_while_the_stream_runs(source_server, target_server,
     pair = alike(make_pair, source_server, target_server, "create table t (id int primary key)")
     pair.prepare()
     burn_oids(pair.target, 500)
-    run = pair.start()
+    run = pair.start("--ddl=stop")
     pair.source.sql("insert into t values (1)")
     pair.caught_up()
     made = "create type m as enum ('a', 'b'); create table u (id int primary key, m m, ms m[])"
@@ -101,7 +101,7 @@ def test_type_altered_while_the_stream_runs(source_server, target_server, make_p
     pair = alike(make_pair, source_server, target_server, own)
     pair.prepare()
     carried(pair, "insert into t values (1, '(1,a)', '{\"(2,b)\"}', 'a')", "binary")
-    run = pair.start()
+    run = pair.start("--ddl=stop")
     pair.source.sql("insert into t values (2, '(1,a)', '{}', 'a')")
     pair.caught_up()
     pair.source.sql("alter type c add attribute z int; insert into t values (3, '(1,a,2)', '{}', 'a')")
@@ -112,7 +112,7 @@ def test_type_altered_while_the_stream_runs(source_server, target_server, make_p
     carried(pair, "insert into t values (4, '(1,a,2)', '{\"(,,3)\"}', 'a')", "binary")
     pair.source.sql("alter type m add value 'b'")
     pair.source.sql("insert into t values (5, null, null, 'b')")
-    done = pair.replicate(code=7)
+    done = pair.replicate("--ddl=stop", code=7)
     assert "enum public.m" in done.error() and "public.t" in done.error(), done
     pair.target.sql("alter type m add value 'b'")
     carried(pair, "insert into t values (6, null, null, 'b')", "binary")
@@ -122,7 +122,7 @@ def test_source_finds_no_binary_form_while_the_stream_runs(pair):
     """aclitem[] has a send function that fails: the source says so when the first value comes."""
     pair.both("create table t (id int primary key)")
     pair.prepare()
-    run = pair.start()
+    run = pair.start("--ddl=stop")
     pair.source.sql("insert into t values (1)")
     pair.caught_up()
     pair.both("create table u (id int primary key, a aclitem[])")
@@ -176,12 +176,12 @@ def test_column_altered_while_the_stream_runs(pair):
     """The source's column gets a type whose values the target's would round: stopped at the first row, resumed after the fix."""
     pair.both("create table t (id int primary key, v int)")
     pair.prepare()
-    run = pair.start()
+    run = pair.start("--ddl=stop")
     pair.source.sql("insert into t values (1, 1)")
     pair.caught_up()
     pair.source.sql("alter table t alter v type float8; insert into t values (2, 1.5)")
     done = run.wait(30)
     assert done.code == 7 and "column v of public.t is double precision on the source and integer on the target" in done.error(), done
     pair.target.sql("alter table t alter v type float8")
-    pair.replicate(code=0)
+    pair.replicate("--ddl=stop", code=0)
     pair.same()
