@@ -249,7 +249,8 @@ const Command cmd_replicate = {
         "otherwise it runs until SIGINT or SIGTERM, which end it with 130 and lose nothing. It ends with 1 when "
         "transactions were skipped (--apply-skip-failed, --skip-txn).",
     .sections =
-        "source target tls stream.slot stream.publication stream.start-lsn stream.until-lsn apply spool relay state",
+        "source target tls stream.slot stream.publication stream.start-lsn stream.until-lsn stream.ddl stream.ddl-applied "
+        "apply spool relay state",
     .examples =
         "keybridge replicate --source postgres://old/app --target postgres://new/app --slot kb --publication kb\n"
         "keybridge replicate --source service=old --target service=new --until-lsn 16/B374D848 --json",
