@@ -210,17 +210,18 @@ static void nap(unsigned us)
 }
 
 /* The longer the nap, the larger the part of the backlog that gathers while the window is closed.
- */
+ * Where next to nothing gathers there is no backlog, only a machine that is late: sleeping longer
+ * would keep us late. */
 static void adapt_nap(WalSender *sender, bool behind, size_t got)
 {
     if (!sender->near)
         return;
     if (!behind)
         sender->nap_us = NEAR_LEAST_US;
-    else if (got < NEAR_GULP)
+    else if (got >= NEAR_REFILLED && got < NEAR_GULP)
         sender->nap_us = (unsigned)size_min(sender->nap_us * 5 / 4, NEAR_MOST_US);
-    else if (sender->nap_us > NEAR_LEAST_US)
-        sender->nap_us = sender->nap_us * 4 / 5;
+    else
+        sender->nap_us = (unsigned)size_max(sender->nap_us * 4 / 5, NEAR_LEAST_US);
 }
 
 /* libpq reads what fits into its buffer, which grows when a call finds it nearly full: several
