@@ -363,7 +363,7 @@ def test_virtual_generated_columns(rows):
 
 # --- partitions and inheritance ----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("root", [True, False])
+@pytest.mark.parametrize("root", [pytest.param(True, marks=pytest.mark.needs(source=13)), False])
 def test_trap_076_partitions(rows, root):
     """Published as the root or as leaves; rows move between partitions, and a new one is filled at once (trap 36)."""
     rows.both("""create table t (id int, v text, primary key (id)) partition by range (id);
@@ -381,6 +381,7 @@ def test_trap_076_partitions(rows, root):
     assert rows.pair.target.one("select count(*) from t_c") > 0
 
 
+@pytest.mark.needs(source=13)
 def test_other_partitions_on_the_target(rows):
     """Through the root the target may be cut differently, or not at all."""
     rows.pair.source.sql("create table t (id int primary key, v text) partition by hash (id); create table t0 partition of t for values with (modulus 2, remainder 0); "
@@ -392,6 +393,7 @@ def test_other_partitions_on_the_target(rows):
     assert rows.pair.source.sql("select * from t order by id") == rows.pair.target.sql("select * from t order by id")
 
 
+@pytest.mark.needs(source=13)
 def test_keyless_partitions_under_full(rows):
     rows.both("""create table t (a int, b text) partition by list (a); create table t1 partition of t for values in (1); create table t2 partition of t for values in (2, null);
         alter table t replica identity full; alter table t1 replica identity full; alter table t2 replica identity full""")
