@@ -960,8 +960,9 @@ static bool enter_relay(Session *s, Err *err)
 static bool is_drained(const Session *s)
 {
     return s->dry && !s->held && !s->passed &&
-           (s->flight_count == 0 ||
-            (s->flight_count <= QUEUE_BATCHES && mono_ms() - s->stream->moved_ms < MOVING_MS));
+           (s->flight_count == 0 || (s->flight_count <= QUEUE_BATCHES &&
+                                     mono_ms() - s->stream->moved_ms <
+                                         size_min(MOVING_MS, s->stream->conf.relay_after_ms / 2)));
 }
 
 static bool take_over(Session *s, Err *err)
