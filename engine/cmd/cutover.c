@@ -79,7 +79,7 @@ const Command cmd_cutover = {
         " opens the target and moves the clients. Undone when it takes longer than --timeout.\nNeeds a stream between the"
         " two: one that keybridge replicate runs now, or the slot and the progress of one that was stopped.",
     .sections =
-        "source.dsn target.dsn tls stream.slot stream.publication apply spool relay state check.database cutover aws.region"
+        "source.dsn target.dsn tls stream.slot stream.publication stream.ddl stream.ddl-applied apply spool relay state check.database cutover aws.region"
         " aws.profile aws.poll switch",
     .run = cutover_command,
     .examples =

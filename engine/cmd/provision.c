@@ -65,7 +65,7 @@ const Command cmd_provision = {
         "Publication, slot and marker on the source, snapshot, copy under the new key, restore with every setting, exact"
         " position, quiet target. Prints the replicate command that goes on from there; keybridge run does too.",
     .sections =
-        "source.dsn tls stream.slot stream.slot-failover stream.publication state check.database aws switch apply.retry",
+        "source.dsn tls stream.slot stream.slot-failover stream.publication stream.ddl state check.database aws switch apply.retry",
     .run = provision_run,
     .examples = "keybridge provision --instance orders --kms-key alias/new",
 };

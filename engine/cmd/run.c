@@ -83,7 +83,7 @@ const Command cmd_run = {
         " every row, and with --cutover move the application.\nIt may be stopped or killed at any moment: run again, with"
         " the same state directory, goes on.",
     .sections =
-        "source target.dsn tls stream.slot stream.slot-failover stream.publication apply spool relay state check.database verify cutover aws switch output",
+        "source target.dsn tls stream.slot stream.slot-failover stream.publication stream.ddl stream.ddl-applied apply spool relay state check.database verify cutover aws switch output",
     .run = run_run,
     .examples =
         "keybridge run --instance orders --kms-key alias/new\n"
