@@ -30,7 +30,10 @@ static const char columns_sql[] =
     " a.attnotnull, %s, t.oid, case when base.at is not null then format_type(base.at, null) end,"
     " sn.nspname, sp.proname,"
     " exists (select from pg_type e join pg_class rc on rc.oid = e.typrelid where rc.relkind <> 'c'"
-    "  and e.oid in (t.oid, t.typelem))"
+    "  and e.oid in (t.oid, t.typelem)) or" /* or a part of it has no send function: aclitem[] */
+    " exists (select from pg_type e where e.typsend = 0 and (e.oid = t.typelem or e.oid in"
+    "  (select p.atttypid from pg_attribute p where p.attrelid = t.typrelid and p.attnum > 0"
+    "   and not p.attisdropped)))"
     " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace"
     " left join base on base.domain = a.atttypid"
     " join pg_type t on t.oid = coalesce(base.at, a.atttypid)"
