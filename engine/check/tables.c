@@ -150,7 +150,9 @@ static void set_bytes(Arena *arena, TableColumn *column, uint32_t type_oid, cons
 
     buf_init(&text, 4096);
     /* The row type of a table isn't in the digest of types: tables come and go. */
-    if (!send || is_reg_type(type_oid, base ? base : column->type, send) || of_table) {
+    /* 1790 is refcursor: its send function is text's, which takes no refcursor. */
+    if (!send || is_reg_type(type_oid, base ? base : column->type, send) || of_table ||
+        type_oid == 1790) {
         column->open = "pg_catalog.textsend(pg_catalog.format('%L',";
         column->close = "))";
         return;

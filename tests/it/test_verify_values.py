@@ -11,7 +11,7 @@ def judged(pair, code):
 
 def test_trap_169_a_type_that_has_no_binary_form_inside(pair):
     """The send function of such an array or row fails: text is compared instead."""
-    pair.both("create type holder as (a aclitem); create table t (id int primary key, v aclitem[], c holder);"
+    pair.both("create type holder as (a aclitem); create table t (id int primary key, v aclitem[], c holder, r refcursor);"
               "insert into t values (1, '{=r/postgres}', row('=r/postgres')), (2, null, null)")
     assert judged(pair, 0)["t"]["verdict"] == "equal"
     pair.target.sql("update t set v = '{=w/postgres}'")
