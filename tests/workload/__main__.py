@@ -3,6 +3,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -55,6 +56,7 @@ def main():
     parser.add_argument("--report", help="a file that gets a line of JSON for each seed")
     parser.add_argument("--out", default="build/workload", help="where scripts of failed seeds are written")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # so that servers and folders go
     bad = []
     folder = tempfile.mkdtemp(prefix="keybridge-workload.")
     os.chmod(folder, 0o755)
