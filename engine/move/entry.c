@@ -69,12 +69,22 @@ static bool choose_target_name(Move *move, Err *err)
     return move_put(move, "", "target", move->target_name, err);
 }
 
+/* Said before anything is begun. */
+static bool check_positions(const Conf *conf, Err *err)
+{
+    uint64_t lsn;
+
+    return !conf->ddl_applied || lsn_parse(span_str(conf->ddl_applied), &lsn, err) ||
+           err_context(err, "--ddl-applied");
+}
+
 bool entry_open(Move *move, const Conf *conf, const Stop *stop, Err *err)
 {
     char what[1024];
 
     *move = (Move){0};
-    if (!require(conf->aws_instance, "--instance", "the RDS instance to move", err) ||
+    if (!check_positions(conf, err) ||
+        !require(conf->aws_instance, "--instance", "the RDS instance to move", err) ||
         !require(conf->aws_key, "--kms-key", "the new KMS key", err))
         return false;
     snprintf(what, sizeof(what), "instance %s to key %s", conf->aws_instance, conf->aws_key);
@@ -123,7 +133,8 @@ bool entry_open_pair(Move *move, const Conf *conf, const Stop *stop, Err *err)
 
     *move = (Move){0};
     buf_init(&what, 4096);
-    if (!require(conf->source, "--source", "the old database", err) ||
+    if (!check_positions(conf, err) ||
+        !require(conf->source, "--source", "the old database", err) ||
         !require(conf->target, "--target", "the new database", err))
         return false;
     buf_puts(&what, "from ");

@@ -331,21 +331,11 @@ static bool finish(Uses *uses, unsigned lanes, TableRows **lists)
     return true;
 }
 
-/* A big transaction isn't read for it. */
+/* A big transaction, which is alone in its batch, isn't read for it. */
 static bool may_alter(const Batch *batch)
 {
-    for (const Txn *txn = batch->first; txn; txn = txn->next) {
-        if (txn->big)
-            return true;
-        for (const Change *change = txn->first; change; change = change->next)
-            if (ddl_is(change))
-                return true;
-    }
-    return false;
-}
-
-static bool has_ddl(const Batch *batch)
-{
+    if (batch->first->big)
+        return true;
     for (const Txn *txn = batch->first; txn; txn = txn->next)
         for (const Change *change = txn->first; change; change = change->next)
             if (ddl_is(change))
@@ -361,7 +351,7 @@ static bool route(Plan *plan, unsigned lanes, const TableSource *tables, bool st
     plan->lanes = 1;
     plan->form = PLAN_EXACT;
     plan->may_alter = may_alter(plan->batch);
-    if (has_ddl(plan->batch)) {
+    if (plan->may_alter) {
         /* Tables aren't what they will be. */
         plan->deferrable = true;
         plan->form = PLAN_SERIAL;

@@ -48,6 +48,7 @@ def assert_report(done, code, text=None, hint=None):
     (["replicate", "now"], "only options can follow", "keybridge help replicate"),
     (["--config", "/nowhere/x.ini", "replicate"], "/nowhere/x.ini: No such file", None),
     (["replicate"], "source", None),
+    (["run", "--instance=a", "--kms-key=b", "--ddl-applied=x"], '--ddl-applied: "x" is not an LSN', "pg_current_wal_lsn"),
 ])
 def test_usage_mistakes(kb, args, text, hint):
     assert_report(kb(*args), 2, text, hint)
