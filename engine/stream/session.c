@@ -829,6 +829,8 @@ static bool take_relayed(Session *s, Err *err)
     RelayRecord record = {.kind = RELAY_NONE};
     bool done = true;
 
+    if (!wants_input(s)) /* dry stays: past the end position nothing would make it true again */
+        return true;
     s->dry = false;
     while (done && wants_input(s) && !s->dry) {
         if (!relay_reader_next(s->reader, &record, err))

@@ -559,3 +559,22 @@ def test_sigterm_while_relaying(relayed):
     end_loads(pair)
     held.close()
     finish(pair)
+
+
+def test_the_end_is_in_the_log_while_the_target_is_busy(relayed):
+    """What comes last before the end position goes to the target once that has taken what came before."""
+    pair = relayed
+    held = stall(pair)
+    run = pair.start(*AFTER)
+    con = pair.source.connect()
+    for n in range(150):                        # three batches, of which one is in the queue, and a part of the fourth
+        con.cursor().execute("insert into keyless values (%s)", (n,))
+    con.close()
+    end = pair.lsn()
+    kb.wait_until(lambda: ahead(pair, end), 60, "the log to hold all")
+    run.kill9()
+    run = pair.start("--relay-after=1s", "--apply-batch-changes=40", until=end)
+    kb.wait_until(lambda: pair.target.one("select count(*) from pg_stat_activity where wait_event_type = 'Lock'"), 30, "the lane before the lock")
+    held.close()
+    assert run.wait(30).code == 0
+    pair.same()
