@@ -167,7 +167,7 @@ fuzz: ## Each fuzzer for SECONDS (60) seconds; what it finds is kept in build/fu
 fuzz-short:
 	@tests/run.py fuzz --seconds 30
 
-bench: all $(BENCH) ## Measure beside PostgreSQL's own subscription (ARGS='--full --json'); see docs/speed.md
+bench: all $(BENCH) ## Measure beside PostgreSQL's own subscription (ARGS="--repeat 3 --json"); see docs/speed.md
 	@KB_BIN=$(abspath $(B))/bin/keybridge bench/run.py $(ARGS)
 
 demo: deps ## A whole move to another key on this machine: a lab of real servers, a load, the receipt
