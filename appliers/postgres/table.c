@@ -157,24 +157,7 @@ static const char *equal_of(PgTable *t, const PGresult *columns, int row)
     return arena_str_of(&t->arena, buf_span(&out));
 }
 
-/* The array type of a built-in type of the source; the numbers are the same everywhere. */
-static bool source_array(Pg *pg, uint32_t type, uint32_t *array, Err *err)
-{
-    char number[16];
-    PGresult *res ON_EXIT(pg_result_drop) = NULL;
-
-    snprintf(number, sizeof(number), "%u", type);
-    res = pg_rows(pg, err,
-                  "select typarray from pg_type where oid = $1::oid and typtype in ('b', 'r')"
-                  " and not (typelem <> 0 and typlen = -1)",
-                  number);
-    if (!res)
-        return false;
-    *array = PQntuples(res) ? cell_oid(res, 0, 0) : 0;
-    return true;
-}
-
-static bool fill_columns(Pg *pg, PgTable *t, const PGresult *columns, Err *err)
+static void fill_columns(PgTable *t, const PGresult *columns)
 {
     const Relation *rel = t->base.rel;
 
@@ -193,16 +176,7 @@ static bool fill_columns(Pg *pg, PgTable *t, const PGresult *columns, Err *err)
         c->has_equality = strcmp(PQgetvalue(columns, row, 10), "pg_catalog") == 0;
         c->equal = equal_of(t, columns, row);
         c->cast = arena_strdup(&t->arena, PQgetvalue(columns, row, 13));
-        c->sent = c->type;
-        c->sent_array = c->array;
-        if (rel->columns[i].type_oid && rel->columns[i].type_oid < FIRST_USER_OID &&
-            rel->columns[i].type_oid != c->type) {
-            c->sent = rel->columns[i].type_oid;
-            if (!source_array(pg, c->sent, &c->sent_array, err))
-                return false;
-        }
     }
-    return true;
 }
 
 static int column_named(const Relation *rel, Span name)
@@ -483,8 +457,9 @@ static bool describe(Pg *pg, PgTable *t, Err *err)
     if (!c.columns)
         return false;
     c.indexes = look_up(pg, "indexes", 1, params, err);
-    if (!c.indexes || !missing_columns(t, c.columns, err) || !fill_columns(pg, t, c.columns, err))
+    if (!c.indexes || !missing_columns(t, c.columns, err))
         return false;
+    fill_columns(t, c.columns);
     find_key(t, c.indexes);
     if (!find_index(pg, t, oid, err))
         return false;
@@ -529,13 +504,11 @@ static void put_param(Buf *sql, const PgShape *shape, int n)
     buf_printf(sql, shape->many ? "u.c%d" : "$%d", n);
 }
 
-static uint32_t param_type(const PgShape *shape, unsigned i, bool sent)
+static uint32_t param_type(const PgShape *shape, unsigned i)
 {
     const PgColumn *c = &shape->table->columns[i];
 
-    if (shape->many)
-        return sent ? c->sent_array : c->array;
-    return sent ? c->sent : c->type;
+    return shape->many ? c->array : c->type;
 }
 
 /* Numbers all parameters; key_first is where those of the key begin. */
@@ -545,11 +518,11 @@ static void number_params(const PgShape *shape, uint32_t *types, int *count, int
 
     for (unsigned i = 0; i < shape->table->base.rel->column_count; i++)
         if (shape->uses[i] & USE_VALUE)
-            types[n++] = param_type(shape, i, shape->uses[i] & USE_VALUE_SENT);
+            types[n++] = param_type(shape, i);
     *key_first = n;
     for (unsigned i = 0; i < shape->table->base.rel->column_count; i++)
         if (shape->uses[i] & USE_KEY)
-            types[n++] = param_type(shape, i, shape->uses[i] & USE_KEY_SENT);
+            types[n++] = param_type(shape, i);
     *count = n;
 }
 

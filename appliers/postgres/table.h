@@ -9,14 +9,12 @@
 typedef struct PgColumn { /* one for each column of the relation */
     uint32_t type;        /* the target's pg_type.oid */
     uint32_t array;       /* its array type; 0: can't travel in one (arrays, composites) */
-    uint32_t sent; /* type of binary values: the source's where it is a built-in one that differs */
-    uint32_t sent_array;
-    char delimiter;    /* between elements of its arrays' text form */
-    bool generated;    /* computed by the target: never written */
-    bool always;       /* GENERATED ALWAYS AS IDENTITY: an update can't set it */
-    bool has_equality; /* an = in pg_catalog */
-    const char *equal; /* OPERATOR("pg_catalog".=), for keys */
-    const char *cast;  /* ::base around it for a domain (enums' = takes none), else "" */
+    char delimiter;       /* between elements of its arrays' text form */
+    bool generated;       /* computed by the target: never written */
+    bool always;          /* GENERATED ALWAYS AS IDENTITY: an update can't set it */
+    bool has_equality;    /* an = in pg_catalog */
+    const char *equal;    /* OPERATOR("pg_catalog".=), for keys */
+    const char *cast;     /* ::base around it for a domain (enums' = takes none), else "" */
 } PgColumn;
 
 typedef struct PgTable {
@@ -43,12 +41,9 @@ typedef enum PgVerb {
     PG_REKEY,
     PG_UPDATE_OR_REKEY /* of an identity column outside the key, which may have changed or not */
 } PgVerb;
-enum {                     /* of each column */
-       USE_VALUE = 1,      /* written */
-       USE_VALUE_SENT = 2, /* … as the source's type */
-       USE_KEY = 4,        /* looked for */
-       USE_KEY_SENT = 8,
-       USE_KEY_NULL = 16,
+enum {                /* of each column */
+       USE_VALUE = 1, /* written */
+       USE_KEY = 2,   /* looked for */
 };
 
 typedef struct PgShape {

@@ -23,11 +23,6 @@ typedef struct Job {
     bool exact; /* this row is written by itself, in its place: whatever it takes */
 } Job;
 
-static bool is_sent_otherwise(const PgColumn *c, Value v)
-{
-    return v.kind == VALUE_BINARY && c->sent != c->type;
-}
-
 /* --- which columns -----------------------------------------------------------------------------
  */
 
@@ -47,17 +42,9 @@ static bool use_key(Job *job, const Value *key, Err *err)
                 "the key is so long that it is stored out of line, and this source doesn't send it "
                 "again when it didn't change: give the table a shorter key or REPLICA IDENTITY FULL");
         }
-        job->uses[column] |= is_sent_otherwise(&job->t->columns[column], key[column])
-                                 ? USE_KEY | USE_KEY_SENT
-                                 : USE_KEY;
+        job->uses[column] |= USE_KEY;
     }
     return true;
-}
-
-static void use_value(Job *job, unsigned column, Value v)
-{
-    job->uses[column] |=
-        is_sent_otherwise(&job->t->columns[column], v) ? USE_VALUE | USE_VALUE_SENT : USE_VALUE;
 }
 
 static bool uses_insert(Job *job, const Value *image, Err *err)
@@ -72,7 +59,7 @@ static bool uses_insert(Job *job, const Value *image, Err *err)
             return err_fail(err, ERR_FAITHFUL,
                             "inserting into %s: the source didn't send column %s",
                             job->t->base.place, rel->columns[i].name);
-        use_value(job, i, image[i]);
+        job->uses[i] |= USE_VALUE;
     }
     return true;
 }
@@ -98,13 +85,13 @@ static bool uses_update(Job *job, const Value *key, const Value *image, bool *re
         if (c->always && job->t->in_key[i]) {
             *rekey = true;
         } else if (c->always) {
-            job->uses[i] |= is_sent_otherwise(c, image[i]) ? USE_KEY | USE_KEY_SENT : USE_KEY;
+            job->uses[i] |= USE_KEY;
             beside = true;
             if (job->exact)
-                use_value(job, i, image[i]);
+                job->uses[i] |= USE_VALUE;
             continue;
         }
-        use_value(job, i, image[i]);
+        job->uses[i] |= USE_VALUE;
         any = true;
     }
     job->verb = *rekey                 ? PG_REKEY
@@ -286,10 +273,9 @@ static void put_array(Job *job, Place place, Row *const *rows, size_t count, boo
 {
     Buf *out = &job->a->scratch;
     const PgColumn *c = &job->t->columns[place.column];
-    bool sent = job->uses[place.column] & (place.key ? USE_KEY_SENT : USE_VALUE_SENT);
 
     if (binary) {
-        array_begin_binary(out, sent ? c->sent : c->type, count, true);
+        array_begin_binary(out, c->type, count, true);
         for (size_t i = 0; i < count; i++)
             array_add_binary(out, value_at(job, rows[i], place));
         return;
@@ -566,13 +552,6 @@ static bool survey(Job *job, Row *const *rows, size_t count)
         if ((job->kinds[c] & (1 << VALUE_TEXT) && job->kinds[c] & (1 << VALUE_BINARY)) ||
             job->kinds[c] & (1 << VALUE_ABSENT | 1 << VALUE_UNCHANGED))
             return false;
-    /* The first row's shape decided which type is declared: NULL there says nothing about the
-     * others. */
-    for (unsigned c = 0; c < columns; c++)
-        if (job->kinds[c] & (1 << VALUE_BINARY) &&
-            job->t->columns[c].sent != job->t->columns[c].type)
-            job->uses[c] |= (uint8_t)((job->uses[c] & USE_VALUE ? USE_VALUE_SENT : 0) |
-                                      (job->uses[c] & USE_KEY ? USE_KEY_SENT : 0));
     return true;
 }
 
@@ -581,9 +560,7 @@ static bool can_unnest(const Job *job)
     bool any = false;
 
     for (unsigned c = 0; c < job->t->base.rel->column_count; c++) {
-        bool sent = job->uses[c] & (USE_VALUE_SENT | USE_KEY_SENT);
-
-        if (job->uses[c] && !(sent ? job->t->columns[c].sent_array : job->t->columns[c].array))
+        if (job->uses[c] && !job->t->columns[c].array)
             return false;
         any |= job->uses[c] != 0;
     }
@@ -600,8 +577,6 @@ static bool can_copy(const Job *job, bool *binary)
         any = true;
         any_text |= (job->kinds[c] & (1 << VALUE_TEXT)) != 0;
         any_binary |= (job->kinds[c] & (1 << VALUE_BINARY)) != 0;
-        if (job->uses[c] & USE_VALUE_SENT)
-            return false;
     }
     *binary = any_binary;
     return any && !(any_text && any_binary);
@@ -777,7 +752,7 @@ static bool change_matched(Job *job, const Change *change, const Txn *txn, Err *
         if (!value_is_known(change->new[i]) || c->generated ||
             (c->always && value_equal(change->new[i], change->old[i])))
             continue;
-        use_value(job, i, change->new[i]);
+        job->uses[i] |= USE_VALUE;
         any = true;
     }
     if (change->kind == CHANGE_UPDATE && !any)
@@ -903,7 +878,7 @@ static bool write_bag_rows(Job *job, PgVerb verb, Row *const *rows, size_t count
         return false;
     for (unsigned i = 0; verb == PG_MATCH_UPDATE && i < job->t->base.rel->column_count; i++)
         if (!job->t->columns[i].generated) {
-            use_value(job, i, rows[0]->image[i]);
+            job->uses[i] |= USE_VALUE;
             any = true;
         }
     if (!any || !survey(job, rows, count) || !can_unnest(job))
