@@ -34,6 +34,9 @@ JOBS = str(min(os.cpu_count() or 2, 8))
 PR_SET_CHILD_SUBREAPER = 36
 # Source and target. 11 to 13 speak protocol 1 only; 15 with 15 is what check runs.
 PAIRS = [(14, 14), (14, 18), (15, 17), (16, 15), (17, 18), (18, 18), (18, 15), (11, 15), (12, 16), (13, 18), (15, 11)]
+QUICK = ("-m", "not slow")
+# tests/it in parts that take about as long; "" is what no other names.
+IT = {"rows": ("rows", "lanes", "dead_letter", "twophase", "streaming", "slots"), "stream": ("relay", "replicate", "ddl", "apply"), "": ()}
 SMOKE = "test_one_row or test_streamed_with or test_types_with or test_random_transactions"
 for _name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):     # ours is not the caller's build
     os.environ.pop(_name, None)
@@ -346,6 +349,13 @@ def deep(seconds):
     ]
 
 
+def it_files(part):
+    named = {f"tests/it/test_{name}.py" for names in IT.values() for name in names}
+    if part:
+        return [f"tests/it/test_{name}.py" for name in IT[part]]
+    return sorted({os.path.relpath(p, ROOT) for p in glob.glob(f"{ROOT}/tests/it/test_*.py")} - named)
+
+
 def other_folders():
     """Folders with tests in Python that have no phase of their own."""
     found = {os.path.dirname(os.path.relpath(p, ROOT)) for p in glob.glob(f"{ROOT}/tests/*/test_*.py")}
@@ -373,17 +383,17 @@ def plan(names, mode, seconds):
             ("build-clang", lambda p: build(p, "debug", "CC=clang", "WERROR=1", "B=build/clang")),
             ("build-asan", lambda p: build(p, "asan", "CC=gcc", "WERROR=1")),
             ("build-fuzz", lambda p: make(p, "MODE=fuzz", "WERROR=1", "fuzzers")),
-            # Servers and clocks are waited for most of the time, so two tracks fill two cores.
-            [("it-asan", lambda p: pytest(p, ["tests/it"], builds("asan"))),
-             ("move-asan", lambda p: pytest(p, other_folders(), builds("asan")))],
-            [("unit-release", lambda p: unit(p, builds("release"))),
-             ("unit-asan", lambda p: unit(p, builds("asan"))),
-             ("lab", lambda p: pytest(p, ["tests/lab"])),
-             ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan"))),
-             # A sanitizer keeps what was freed, so memory is measured without one.
-             ("memory-release", lambda p: pytest(p, ["tests/it/test_replicate.py::test_big_transaction"], builds("release"))),
-             ("versions-release", smoke),
-             ("fuzz", lambda p: fuzz(p, seconds, 1))],
+            Pool([
+                *[(f"it-{part or 'rest'}-asan", lambda p, part=part: pytest(p, it_files(part), builds("asan"), QUICK)) for part in IT],
+                ("move-asan", lambda p: pytest(p, other_folders(), builds("asan"), QUICK)),
+                ("fuzz", lambda p: fuzz(p, seconds, 1)),
+                ("lab", lambda p: pytest(p, ["tests/lab"])),
+                ("crash-asan", lambda p: pytest(p, ["tests/crash"], builds("asan"), QUICK)),
+                *[(f"unit-{mode}", lambda p, mode=mode: unit(p, builds(mode))) for mode in ("release", "asan")],
+                # A sanitizer keeps what was freed, so memory is measured without one.
+                ("memory-release", lambda p: pytest(p, ["tests/it/test_replicate.py::test_big_transaction"])),
+                ("versions-release", smoke),
+            ]),
         ],
     }
     phases = []

@@ -44,7 +44,7 @@ def pytest_configure(config):
     signal.signal(signal.SIGHUP, lambda *_: None)
     config.addinivalue_line("markers", "matrix: also run with other versions of PostgreSQL as source and target")
     config.addinivalue_line("markers", "hooks: needs a build with named crash points")
-    config.addinivalue_line("markers", "slow: not with every pair of versions")
+    config.addinivalue_line("markers", "slow: only in check-deep, and not with every pair of versions")
     config.addinivalue_line("markers", "needs(source=N, target=N, both=N): PostgreSQL versions below which it is skipped")
     if not os.access(kb_module.BIN, os.X_OK):
         raise pytest.UsageError(f"{kb_module.BIN} is missing: build it or set KB_BIN")

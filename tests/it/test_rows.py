@@ -44,7 +44,7 @@ class Rows:
         return min(side.one("select current_setting('server_version_num')::int") for side in (self.pair.source, self.pair.target))
 
 
-@pytest.fixture(params=list(MODES))
+@pytest.fixture(params=["batched", pytest.param("single", marks=pytest.mark.slow), "lanes"])
 def rows(pair, request):
     if request.param == "lanes":
         pair.kb.env["KB_ALL_LANES"] = "1"
