@@ -65,6 +65,7 @@ bool relaying_find(Stream *stream, Pg *source, const SourceFacts *facts, Err *er
     conf = relay_conf(stream);
     if (!relay_load(&conf, &stream->relay, err))
         return false;
+    stream->relay_left = false;
     if (!stream->relay)
         return true;
     status = relay_status(stream->relay);
@@ -140,8 +141,9 @@ bool relaying_begin(Stream *stream, Position from, Err *err)
 
 bool relaying_is_due(const Stream *stream, const Err *why)
 {
-    return !stream->relay && stream->conf.relay_after_ms && why->kind == ERR_TARGET &&
-           stream->may_relay && mono_ms() - stream->moved_ms >= stream->conf.relay_after_ms;
+    return !stream->relay && !stream->relay_left && stream->conf.relay_after_ms &&
+           why->kind == ERR_TARGET && stream->may_relay &&
+           mono_ms() - stream->moved_ms >= stream->conf.relay_after_ms;
 }
 
 void relaying_close(Stream *stream, Position durable)
@@ -156,7 +158,8 @@ void relaying_close(Stream *stream, Position durable)
     end = relay_end(stream->relay);
     relay_close(stream->relay);
     stream->relay = NULL;
-    if (position_compare(durable, end) >= 0 && !relay_remove(stream->relay_dir, &ignored))
+    stream->relay_left = position_compare(durable, end) < 0;
+    if (!stream->relay_left && !relay_remove(stream->relay_dir, &ignored))
         log_err(LOG_LEVEL_WARN, "the relay log is left behind", &ignored);
 }
 

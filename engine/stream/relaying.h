@@ -20,7 +20,7 @@ MUST_USE bool relaying_accept(Stream *stream, const SourceFacts *facts, Position
 /* A new log that begins at `from`: durable on the target, and not before what was confirmed to the
  * source. */
 MUST_USE bool relaying_begin(Stream *stream, Position from, Err *err);
-/* Whether the target has been away so long that it is worth it, between two sessions. */
+/* Whether the target has been away so long that it is worth a new log, between two sessions. */
 bool relaying_is_due(const Stream *stream, const Err *why);
 /* Stops receiving; the log stays on disk unless everything in it is durable on the target. */
 void relaying_close(Stream *stream, Position durable);

@@ -829,9 +829,7 @@ static bool take_relayed(Session *s, Err *err)
     RelayRecord record = {.kind = RELAY_NONE};
     bool done = true;
 
-    if (!wants_input(s)) /* dry stays: past the end position nothing would make it true again */
-        return true;
-    s->dry = false;
+    s->dry = s->passed; /* past the end position nothing else would make it true */
     while (done && wants_input(s) && !s->dry) {
         if (!relay_reader_next(s->reader, &record, err))
             return false;
@@ -915,6 +913,14 @@ static bool is_short(const SlotState *slot)
                            (slot->ends && slot->minutes_left < SHORT_MINUTES));
 }
 
+static bool has_stalled(const Session *s)
+{
+    const Stream *stream = s->stream;
+
+    return stream->conf.relay_after_ms && !s->passed &&
+           mono_ms() - stream->moved_ms >= stream->conf.relay_after_ms;
+}
+
 static bool must_relay(const Session *s)
 {
     const Stream *stream = s->stream;
@@ -922,8 +928,7 @@ static bool must_relay(const Session *s)
     if (stream->relay || !stream->may_relay || !stream->conf.relay_after_ms || s->passed ||
         s->retired_count == RETIRED_MOST)
         return false;
-    return mono_ms() - stream->moved_ms >= stream->conf.relay_after_ms ||
-           (data_waits(s) && is_short(&stream->watch.now));
+    return has_stalled(s) || (data_waits(s) && is_short(&stream->watch.now));
 }
 
 /* What was taken from the assembler is on its way; all else comes again, through the log. */
@@ -973,6 +978,7 @@ static bool take_over(Session *s, Err *err)
     s->stream->receiver = NULL;
     relay_stop(s->stream->relay, false);
     if (s->sender) {
+        s->stream->sender_pid = walsender_pid(s->sender);
         s->binary = relay_format(s->stream->relay).binary;
         s->heard_ms = mono_ms();
         s->replied = relay_synced_end(s->stream->relay);
@@ -1008,6 +1014,13 @@ static bool keep_relaying(Session *s, Err *err)
     return true;
 }
 
+/* The next attempt finds the log as one that was left behind, and goes on receiving into it. */
+static bool relay_again(Err *err)
+{
+    err_fail(err, ERR_TARGET, "the target stalls again, with the relay log not yet durable on it");
+    return err_transient(err);
+}
+
 static bool relay_turn(Session *s, Err *err)
 {
     Stream *stream = s->stream;
@@ -1017,11 +1030,12 @@ static bool relay_turn(Session *s, Err *err)
         return enter_relay(s, err);
     if (!stream->relay)
         return true;
-    if (s->reader)
-        return keep_relaying(s, err);
     /* The log is needed until the target has everything for good. */
-    return position_compare(apply_durable_end(s->apply), relay_end(stream->relay)) < 0 ||
-           relaying_remove(stream, err);
+    if (!s->reader && position_compare(apply_durable_end(s->apply), relay_end(stream->relay)) >= 0)
+        return relaying_remove(stream, err);
+    if (s->sender && has_stalled(s))
+        return relay_again(err);
+    return !s->reader || keep_relaying(s, err);
 }
 
 /* Status */

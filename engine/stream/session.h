@@ -48,6 +48,7 @@ struct Stream {
     Position durable;   /* on the target, as far as known */
     uint64_t moved_ms;  /* when that moved, or nothing waited */
     Relay *relay;       /* NULL: the source is read directly */
+    bool relay_left;    /* a closed one's files stay, for the next session */
     Receiver *receiver; /* fills it; NULL: it has given its connection to the session */
 };
 
