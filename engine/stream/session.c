@@ -7,7 +7,7 @@
  * that the target doesn't know, and a slot whose confirmed position is ahead of the target's
  * progress is surely not the one that this stream was on.
  */
-#include "engine/stream/session.h"
+#include "engine/stream/session_impl.h"
 
 #include <poll.h>
 
@@ -15,16 +15,12 @@
 #include "engine/base/crash.h"
 #include "engine/base/log.h"
 #include "engine/base/mono.h"
-#include "engine/stream/apply.h"
-#include "engine/stream/assembler.h"
 #include "engine/stream/capture.h"
 #include "engine/stream/published.h"
 #include "engine/stream/relaying.h"
 #include "engine/stream/types.h"
 #include "engine/stream/walsender.h"
 
-#define QUEUE_BATCHES  2
-#define FLIGHTS_MOST   64
 #define FLIGHT_BATCHES 4       /* bytes of batches under way: this times batch_bytes */
 #define ACK_MS         100     /* between two confirmations, at least */
 #define STATUS_MS      10000   /* and at most, as PostgreSQL's own receiver */
@@ -40,72 +36,7 @@
 #define RATE_BYTES     KIB(256)
 #define LANE_WAITS     8 /* a batch that waits for more than this part of the time between two */
 #define PUBLISH_MS     20
-#define MOVING_MS      2000 /* the target takes what waits, if something was durable so lately */
-#define RETIRED_MOST   64
-#define SHORT_MINUTES  5
 #define UNTIL_MS       2 /* a cut-over waits for the end with writers blocked */
-
-/* A batch on its way through the target. */
-typedef struct Flight {
-    Position end;
-    int64_t oldest_us;
-    size_t bytes;
-    bool quiet; /* no transaction of the source, only its position */
-} Flight;
-
-typedef struct Session {
-    Stream *stream;
-    const Stop *stop;
-    SourceFacts facts;
-    Pg ask; /* an ordinary connection to the source */
-    bool asking;
-    uint64_t asked_ms;
-    uint64_t slot_asked_ms;
-    char encoding[64]; /* of the target */
-    bool binary;
-    Apply *apply;
-    Queue *queue;
-    Position started_at; /* the target's progress when we came */
-    Position began_at;   /* where the stream was asked to begin */
-    WalSender *sender;   /* NULL: the receiver has it */
-    RelayReader *reader; /* NULL: what the source sends comes directly */
-    bool leaving;        /* the receiver is to give its connection away */
-    AssemblerConf conf;
-    Assembler *assembler;
-    Assembler *retired[RETIRED_MOST]; /* batches of theirs may be under way */
-    size_t retired_count;
-    Position last_commit; /* of the last batch taken from the assembler; NONE: none yet */
-    Position last_end;
-    Batch *held;      /* on its way to a queue that was full */
-    unsigned lanes;   /* that the next batch is spread over, at most */
-    uint64_t held_us; /* since when it waits; 0: it doesn't */
-    uint64_t pushed_us;
-    Flight flights[FLIGHTS_MOST];
-    size_t flight_count;
-    size_t flight_bytes;
-    Position pushed; /* end of the last batch in the queue, or what the target had */
-    Position quiet;  /* everything that committed before was received */
-    Position source_end;
-    Position empty_at; /* the source's end of WAL is known to have been here */
-    int64_t clock_us;  /* our clock minus the source's, the smallest seen */
-    bool clock_known;
-    int64_t sent_us;
-    bool behind;
-    bool dry; /* nothing is left of what the source has sent */
-    bool answer_now;
-    Position applied; /* as last shown: it doesn't go back while the session lasts */
-    Position until;
-    bool passed; /* it */
-    uint64_t bytes;
-    uint64_t rate_bytes;
-    uint64_t rate_ms;
-    uint64_t heard_ms;
-    uint64_t replied_ms;
-    Position replied;
-    uint64_t quiet_ms;
-    uint64_t quiet_count; /* empty transactions among those that the target counts */
-    uint64_t published_ms;
-} Session;
 
 static Position later(Position a, Position b)
 {
@@ -573,7 +504,7 @@ static bool nothing_waits(const Session *s)
     return !s->held && s->flight_count == 0 && assembler_is_empty(s->assembler);
 }
 
-static void look_for_end(Session *s)
+void session_look_for_end(Session *s)
 {
     if (s->passed || position_is_none(s->until) || !is_passed(s))
         return;
@@ -611,7 +542,7 @@ static unsigned status_ms(const Session *s)
     return third < STATUS_MS ? third : STATUS_MS;
 }
 
-static bool wants_input(const Session *s)
+bool session_wants_input(const Session *s)
 {
     return !s->held && !s->passed && !assembler_has_full(s->assembler);
 }
@@ -619,7 +550,7 @@ static bool wants_input(const Session *s)
 /* Whether what the source's connection has is to be read. */
 static bool reads_source(const Session *s)
 {
-    return s->sender && !s->reader && wants_input(s);
+    return s->sender && !s->reader && session_wants_input(s);
 }
 
 static Position confirmable(Session *s)
@@ -629,7 +560,7 @@ static Position confirmable(Session *s)
     return s->stream->relay ? later(durable, relay_synced_end(s->stream->relay)) : durable;
 }
 
-static bool reply(Session *s, bool want_answer, Err *err)
+bool session_reply(Session *s, bool want_answer, Err *err)
 {
     Position durable = confirmable(s);
 
@@ -662,10 +593,10 @@ static bool keep_in_touch(Session *s, Err *err)
         return err_transient(err);
     }
     if (waits && since >= PING_MS)
-        return reply(s, true, err);
+        return session_reply(s, true, err);
     if (s->answer_now || since >= status_ms(s) ||
         (since >= ACK_MS && position_compare(confirmable(s), s->replied) > 0))
-        return reply(s, silent, err);
+        return session_reply(s, silent, err);
     return true;
 }
 
@@ -807,7 +738,7 @@ static bool take_messages(Session *s, Err *err)
     WalMessage message = {.kind = WAL_NONE};
 
     s->dry = false;
-    while (wants_input(s)) {
+    while (session_wants_input(s)) {
         if (!walsender_next(s->sender, &message, err))
             return false;
         if (message.kind == WAL_NONE) {
@@ -816,7 +747,7 @@ static bool take_messages(Session *s, Err *err)
         }
         if (!take_message(s, &message, err))
             return false;
-        look_for_end(s);
+        session_look_for_end(s);
     }
     if (message.kind != WAL_NONE && message.kind != WAL_KEEPALIVE)
         tell_clock(s, s->sent_us);
@@ -824,42 +755,9 @@ static bool take_messages(Session *s, Err *err)
     return true;
 }
 
-static bool take_relayed(Session *s, Err *err)
-{
-    RelayRecord record = {.kind = RELAY_NONE};
-    bool done = true;
-
-    s->dry = s->passed; /* past the end position nothing else would make it true */
-    while (done && wants_input(s) && !s->dry) {
-        if (!relay_reader_next(s->reader, &record, err))
-            return false;
-        switch (record.kind) {
-        case RELAY_MESSAGE:
-            s->bytes += record.message.len;
-            done = assembler_message(s->assembler, record.message, err);
-            break;
-        case RELAY_RELATION:
-            done = assembler_relation(s->assembler, record.message, err);
-            break;
-        case RELAY_CONNECTED:
-            assembler_restart(s->assembler);
-            break;
-        case RELAY_QUIET:
-            s->quiet = later(s->quiet, record.at);
-            break;
-        case RELAY_NONE:
-        default:
-            s->dry = true;
-            break;
-        }
-        look_for_end(s);
-    }
-    return done;
-}
-
 static int wait_ms(const Session *s)
 {
-    if (wants_input(s) && !s->dry) /* messages are left in libpq's buffer */
+    if (session_wants_input(s) && !s->dry) /* messages are left in libpq's buffer */
         return 0;
     return position_is_none(s->until) ? PUBLISH_MS : UNTIL_MS;
 }
@@ -885,157 +783,8 @@ static bool wait_and_read(Session *s, Err *err)
         return take_messages(s, err);
     }
     if (s->reader)
-        return take_relayed(s, err);
+        return session_take_relayed(s, err);
     return !want || s->dry || take_messages(s, err);
-}
-
-/* The relay log. The source is read directly until the target has taken nothing of what waits for a
- * while; then into the log, and what is in the log is read from there, until that is empty. */
-
-static bool data_waits(const Session *s)
-{
-    return s->flight_count || s->held || assembler_has_full(s->assembler);
-}
-
-static void note_progress(Session *s)
-{
-    Position durable = apply_durable_end(s->apply);
-
-    if (!data_waits(s) || position_compare(durable, s->stream->durable) > 0)
-        s->stream->moved_ms = mono_ms();
-    s->stream->durable = later(s->stream->durable, durable);
-}
-
-/* The source may soon give the slot up, or have no disk left. */
-static bool is_short(const SlotState *slot)
-{
-    return slot->known && (strcmp(slot->wal_status, "unreserved") == 0 ||
-                           (slot->ends && slot->minutes_left < SHORT_MINUTES));
-}
-
-static bool has_stalled(const Session *s)
-{
-    const Stream *stream = s->stream;
-
-    return stream->conf.relay_after_ms && !s->passed &&
-           mono_ms() - stream->moved_ms >= stream->conf.relay_after_ms;
-}
-
-static bool must_relay(const Session *s)
-{
-    const Stream *stream = s->stream;
-
-    if (stream->relay || !stream->may_relay || !stream->conf.relay_after_ms || s->passed ||
-        s->retired_count == RETIRED_MOST)
-        return false;
-    return has_stalled(s) || (data_waits(s) && is_short(&stream->watch.now));
-}
-
-/* What was taken from the assembler is on its way; all else comes again, through the log. */
-static void replace_assembler(Session *s)
-{
-    if (!position_is_none(s->last_commit)) {
-        s->conf.progress.any = true;
-        s->conf.progress.partial = false;
-        s->conf.progress.applied = s->last_commit;
-        s->conf.progress.applied_end = s->last_end;
-    }
-    assembler_retire(s->assembler);
-    s->retired[s->retired_count++] = s->assembler;
-    s->assembler = assembler_new(&s->conf, s->stream->spool);
-    s->quiet = POSITION_NONE; /* it was of what is forgotten */
-    s->dry = false;
-}
-
-static bool enter_relay(Session *s, Err *err)
-{
-    Err ignored = ERR_INIT;
-
-    if (reply(s, false, &ignored))
-        walsender_end(s->sender, 2000);
-    walsender_free(s->sender);
-    s->sender = NULL;
-    crash_point("relay-entered");
-    if (!relaying_begin(s->stream, s->stream->durable, err))
-        return false;
-    replace_assembler(s);
-    s->reader = relay_reader_new(s->stream->relay, s->conf.progress.applied);
-    return true;
-}
-
-/* Everything that was received is read, and the target takes it as it comes. */
-static bool is_drained(const Session *s)
-{
-    return s->dry && !s->held && !s->passed &&
-           (s->flight_count == 0 || (s->flight_count <= QUEUE_BATCHES &&
-                                     mono_ms() - s->stream->moved_ms <
-                                         size_min(MOVING_MS, s->stream->conf.relay_after_ms / 2)));
-}
-
-static bool take_over(Session *s, Err *err)
-{
-    s->sender = receiver_take_sender(s->stream->receiver);
-    s->stream->receiver = NULL;
-    relay_stop(s->stream->relay, false);
-    if (s->sender) {
-        s->stream->sender_pid = walsender_pid(s->sender);
-        s->binary = relay_format(s->stream->relay).binary;
-        s->heard_ms = mono_ms();
-        s->replied = relay_synced_end(s->stream->relay);
-        return true;
-    }
-    err_fail(err, ERR_SOURCE, "the connection to the source was lost");
-    return err_transient(err);
-}
-
-static bool keep_relaying(Session *s, Err *err)
-{
-    Stream *stream = s->stream;
-
-    if (stream->receiver) {
-        receiver_tell(stream->receiver, apply_durable_end(s->apply), apply_committed_end(s->apply));
-        if (!receiver_check(stream->receiver, err))
-            return err_context(err, "receiving into the relay log");
-        if (!s->leaving && is_drained(s) && receiver_pid(stream->receiver)) {
-            receiver_leave(stream->receiver);
-            s->leaving = true;
-        }
-        if (s->leaving && receiver_has_left(stream->receiver) && !take_over(s, err))
-            return false;
-    }
-    relay_forget(stream->relay, apply_durable_end(s->apply));
-    if (!s->sender || !relay_reader_is_done(s->reader))
-        return true;
-    log_info("the relay log is drained: the source is read directly again");
-    relay_reader_free(s->reader);
-    s->reader = NULL;
-    s->leaving = false;
-    crash_point("relay-drained");
-    return true;
-}
-
-/* The next attempt finds the log as one that was left behind, and goes on receiving into it. */
-static bool relay_again(Err *err)
-{
-    err_fail(err, ERR_TARGET, "the target stalls again, with the relay log not yet durable on it");
-    return err_transient(err);
-}
-
-static bool relay_turn(Session *s, Err *err)
-{
-    Stream *stream = s->stream;
-
-    note_progress(s);
-    if (must_relay(s))
-        return enter_relay(s, err);
-    if (!stream->relay)
-        return true;
-    /* The log is needed until the target has everything for good. */
-    if (!s->reader && position_compare(apply_durable_end(s->apply), relay_end(stream->relay)) >= 0)
-        return relaying_remove(stream, err);
-    if (s->sender && has_stalled(s))
-        return relay_again(err);
-    return !s->reader || keep_relaying(s, err);
 }
 
 /* Status */
@@ -1079,21 +828,6 @@ static uint64_t own_transactions(const Session *s, const ApplyCounters *counters
     return counters->transactions > s->quiet_count ? counters->transactions - s->quiet_count : 0;
 }
 
-static void fill_relay(Session *s, StreamStatus *status)
-{
-    Stream *stream = s->stream;
-    RelayStatus relay = {0};
-
-    status->relaying = stream->receiver != NULL;
-    if (stream->receiver)
-        status->received = later(status->received, receiver_received(stream->receiver));
-    if (stream->relay)
-        relay = relay_status(stream->relay);
-    status->relay_bytes = relay.bytes;
-    status->relay_segments = relay.segments;
-    status->relay_oldest = relay.oldest;
-}
-
 static void fill_status(Session *s, StreamStatus *status)
 {
     ApplyCounters counters = apply_counters(s->apply);
@@ -1103,7 +837,7 @@ static void fill_status(Session *s, StreamStatus *status)
         status->began = s->began_at;
     status->binary = s->binary;
     status->received = received(s);
-    fill_relay(s, status);
+    session_fill_relay(s, status);
     status->source_end = later(s->source_end, status->received);
     s->applied = later(s->applied, apply_committed_end(s->apply));
     if (nothing_waits(s))
@@ -1149,12 +883,12 @@ static bool follow(Session *s, Err *err)
             return stop_fail(err, "streaming");
         s->until = stream_until(s->stream);
         hear_source_end(s);
-        look_for_end(s);
+        session_look_for_end(s);
         if (!hand_over(s, err))
             return false;
         if (is_done(s))
             return true;
-        if (!relay_turn(s, err) || !keep_in_touch(s, err))
+        if (!session_relay_turn(s, err) || !keep_in_touch(s, err))
             return false;
         tell_quiet(s);
         ask_source_end(s);
@@ -1169,7 +903,7 @@ static void part(Session *s, bool done)
 {
     Err ignored = ERR_INIT;
 
-    if (s->sender && reply(s, false, &ignored))
+    if (s->sender && session_reply(s, false, &ignored))
         walsender_end(s->sender, done ? 2000 : 500);
     publish(s, true);
 }
@@ -1195,7 +929,7 @@ static void give_up_binary(Session *s, Err *err)
 static void fini(Session *s)
 {
     if (s->assembler)
-        note_progress(s);
+        session_note_progress(s);
     if (s->apply) {
         ApplyCounters counters = apply_counters(s->apply);
 
