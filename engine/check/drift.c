@@ -88,7 +88,7 @@ static const Kind database_kinds[] = {
     {"event trigger", 0,
      "select quote_ident(e.evtname), concat_ws(' ', e.evtevent, e.evtfoid::regproc, nullif(" SORTED(
          "e.evttags") ", '')) from"
-                      " pg_event_trigger e where e.evtname !~ '^keybridge'"},
+                      " pg_event_trigger e where e.evtname !~ '^(0_)?keybridge'"},
     {"rule", 0,
      "select " REL
      " || ' ' || quote_ident(r.rulename), concat_ws(' ', pg_get_ruledef(r.oid), r.ev_enabled)" CLASSES

@@ -58,6 +58,16 @@ def test_trap_001_002_many_at_one_position(pair):
             cur.execute("insert into t select g, 'y' from generate_series(%s, %s) g", (n * 10000 + 1000, n * 10000 + 1999))
         pair.replicate(until=pair.lsn(), code=0)
         pair.same()
+    con.autocommit = False
+    with con.cursor() as cur:                               # and an end in the middle of a transaction
+        cur.execute("insert into t select g from generate_series(100001, 100500) g")
+        middle = pair.lsn()
+        cur.execute("insert into t select g from generate_series(100501, 101000) g")
+    con.commit()
+    pair.replicate(until=middle, code=0)
+    assert pair.target.one("select count(*) from t where a > 100000") == 0
+    pair.replicate(code=0)
+    pair.same()
     con.close()
 
 
@@ -103,6 +113,20 @@ def test_trap_004_the_end_is_when_all_is_durable(pair):
     locked.close()
     assert run.wait(30).code == 0
     pair.same()
+
+
+def test_trap_004_the_end_survives_a_crash_of_the_target(fresh_server, source_server, make_pair):
+    """Commits don't wait for the target's disk, the end does."""
+    target = fresh_server("target", wal_writer_delay="10s", wal_writer_flush_after="1GB", fsync="on")
+    pair = make_pair(source_server, target)
+    pair.both("create table t (a int primary key)")
+    pair.prepare()
+    for n in range(2):
+        pair.source.sql(f"insert into t values ({n})")
+        pair.replicate(code=0)
+        target.kill9()
+        target.start()
+        pair.same()
 
 
 def test_trap_005_past_the_end(pair):

@@ -142,7 +142,8 @@ def test_trap_041_042_unchanged_toast(rows, identity):
             f"insert into t values (20, {fill('g')}, {fill('h')}, 0)", "update t set n = 9 where id = 20",
             "delete from t where id = 4", f"insert into t values (4, {fill('i')}, null, 0)", "update t set n = 1 where id = 4")
     rows.arrive()
-    rows.do("update t set n = 11 where id % 2 = 0", "update t set a = 'x' where id = 6", "update t set n = 12 where id = 6", "update t set n = n")
+    rows.do("update t set n = 11 where id % 2 = 0", "update t set a = 'x' where id = 6", "update t set n = 12 where id = 6", "update t set n = n",
+            f"update t set a = {fill('j')} where id = 8", "update t set n = 13 where id = 8")   # known from the update before, of the same batch
     rows.arrive()
 
 
@@ -208,8 +209,12 @@ def test_trap_047_types_without_equality_under_full(rows):
     rows.arrive()
 
 
-def test_trap_048_floats_and_numerics_under_full(rows):
+@pytest.mark.parametrize("form", ["binary", "text"])
+def test_trap_048_floats_and_numerics_under_full(rows, form):
     rows.both("create table t (a float4, b float8, c numeric, d numeric(10, 4)); alter table t replica identity full")
+    if form == "text":                                      # whose digits are a setting's
+        rows.pair.target.sql("create type another as (a int)")
+        rows.both("create type mood as enum ('ok'); create table m (m mood)")
     rows.pair.source.sql(f"alter database {rows.pair.id} set extra_float_digits = 0")
     rows.prepare()
     rows.do("insert into t values (5.99, 5.99, 5.990, 5.99), (0.1, 1e-300, 1e100, 0), ('nan', 'infinity', 'nan', null)",
@@ -425,6 +430,21 @@ def test_trap_075_truncate(rows):
     rows.arrive()
 
 
+def test_trap_075_rows_before_it_are_written_before_it(rows):
+    """And no key comes twice, which would have the batch replayed change by change."""
+    rows.both("create table t (id int primary key)")
+    rows.prepare()
+    rows.do("insert into t values (1)", "truncate t", "begin; insert into t values (2); truncate t; insert into t values (3); commit")
+    rows.arrive()
+
+
+def test_trap_075_cascade_to_a_table_that_is_not_published(rows):
+    rows.both("create table t (id int primary key); create table u (t int references t); insert into u select where false")
+    rows.pair.prepare("for table t")
+    rows.do("insert into t values (1)", "truncate t cascade", "insert into t values (2)")
+    rows.arrive()
+
+
 def test_truncate_restarts_the_targets_sequence(rows):
     rows.both("create table t (id int generated always as identity primary key, v int)")
     rows.prepare()
@@ -489,6 +509,24 @@ def test_trap_081_row_security(rows, force):
     rows.prepare()
     rows.do(*LOAD)
     rows.arrive()
+
+
+@pytest.mark.needs(target=15)
+def test_trap_081_row_security_of_a_plain_user(rows):
+    """Who is subject to a policy is told so; nothing is written as if the rows that it hides weren't there."""
+    role = f"applier_{rows.pair.id}"
+    rows.both("create table t (id int primary key, v text)")
+    rows.pair.target.sql(f"""create role {role} login password '{kb.PASSWORD}'; grant create on database {rows.pair.id} to {role};
+        grant set on parameter session_replication_role to {role}; grant all on t to {role};
+        alter table t enable row level security; create policy p on t using (id < 10)""")
+    rows.prepare()
+    rows.do("insert into t values (1, 'a')", "update t set v = 'b'")
+    try:
+        done = rows.arrive(code=5, env={"KEYBRIDGE_TARGET": rows.pair.target.dsn.replace("//postgres:", f"//{role}:")})
+        assert "row-level security policy" in done.error(), done
+        assert rows.pair.target.one("select count(*) from t") == 0
+    finally:
+        rows.pair.target.sql(f"drop owned by {role}; drop role {role}")
 
 
 # --- names and shapes --------------------------------------------------------------------------------------------------
@@ -556,6 +594,9 @@ def test_trap_046_update_that_changes_nothing(rows):
     rows.do("insert into t values (1, 'a'), (2, null); insert into k values (1); insert into a default values", "update t set v = v", "update t set id = id", "update k set id = id",
             "update a set id = default where false", "update k set id = 2", "update k set id = id")
     rows.arrive()
+    rows.pair.target.sql("delete from k")
+    rows.do("update k set id = id")
+    assert "updating public.k key (id)=(2): 0 rows" in rows.arrive(code=7).error()              # the row must be there all the same
 
 
 # --- rows that aren't there --------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ PLANTED = {
     "two columns": ("update t set a = 1, b = 2 where id = 7", changed("a, b")),
     "columns swapped": ("update t set a = b, b = a where id = 7", changed("a, b")),
     "key changed": ("update t set id = 7000 where id = 7", [("extra", "id=7000", None), ("missing", "id=7", None)]),
-    "value to its neighbour": ("update t set a = 17 - a + 0 where id in (7, 8)", [("changed", "id=7", "a"), ("changed", "id=8", "a")]),
+    "value to its neighbour": ("update t set a = 15 - a where id in (7, 8)", [("changed", "id=7", "a"), ("changed", "id=8", "a")]),
     # trap 161: what cancels under XOR and under plain sums
     "same shift in four rows": ("update t set a = a + 1000 where id in (1, 2, 3, 4)", [("changed", f"id={k}", "a") for k in (1, 2, 3, 4)]),
     "equal sums": ("update t set a = a + case id when 1 then 5 else -5 end where id in (1, 2)", [("changed", "id=1", "a"), ("changed", "id=2", "a")]),

@@ -298,6 +298,32 @@ def test_sequences_advanced_without_tables_are_not_lost(moved):
     assert moved.target.one("select nextval('s')") > max(drawn)
 
 
+def stalled_drain(moved, *more):
+    """A cut-over that has the locks, with one more row behind them that the target can't take. Its run, and what locks."""
+    held = moved.source.connect(autocommit=False)
+    held.cursor().execute("insert into t (w, n) values (7, 7)")
+    run = moved.kb.start("cutover", f"--slot={moved.slot}", f"--publication={moved.publication}",
+                         f"--state-dir={moved.kb.folder}/state-{moved.id}", "--cutover-watch=200ms", *more, env=moved.env())
+    kb.wait_until(lambda: "fence gave way" in run.err() or not run.alive(), 30)
+    lock = moved.target.connect(autocommit=False)            # not before the target was closed to all others
+    lock.cursor().execute("lock table t in share row exclusive mode")
+    held.commit()
+    kb.wait_until(lambda: "writes are blocked" in run.err() or not run.alive(), 30)
+    return run, lock
+
+
+def test_trap_153_a_drain_that_never_ends(moved):
+    """Writes are blocked for so long and no longer; then all is undone and can be begun again."""
+    run, lock = stalled_drain(moved, "--timeout=3s")
+    done = run.wait(30)
+    assert done.code == 3 and "draining to the end position" in done.error(), done
+    assert writable(moved.source)
+    lock.close()
+    assert cutover(moved).code == 0
+    assert not writable(moved.source) and writable(moved.target)
+    assert moved.target.one("select count(*) from t where w = 7") == 1
+
+
 PLACES = ["cutover-fence", "cutover-drain", "cutover-close", "cutover-closed", "cutover-prove", "cutover-opening",
           "cutover-opened-one", "cutover-switch"]
 
