@@ -105,12 +105,13 @@ class Values:
         self.count_bytes = self.readers()
 
     def create(self):
+        sql = ""
         for kind in self.kinds:
-            sql = f"create table {kind.plain} (id int primary key, n int, v {kind.type});" \
-                  f"create table {kind.full} (v {kind.type}, n int); alter table {kind.full} replica identity full;"
+            sql += f"create table {kind.plain} (id int primary key, n int, v {kind.type});" \
+                   f"create table {kind.full} (v {kind.type}, n int); alter table {kind.full} replica identity full;"
             if kind.has_key:
                 sql += f"create table {kind.keyed} (v {kind.type} primary key, n int);"
-            self.pair.both(sql)
+        self.pair.both(sql)
 
     def readers(self):
         """For each kind the expression of its exact content."""
