@@ -34,8 +34,8 @@ CPUS = os.cpu_count()
 QUIET = 0.15                    # of the machine
 DRAINS = ["tpcb", "insert", "bulk", "wide", "many"]
 
-COMMON = {"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off",
-          "timezone": "UTC", "max_connections": 50, "log_min_messages": "warning", "max_parallel_workers_per_gather": 0}
+# As PostgreSQL comes, but that the source's disk doesn't count: a target of a user's is no tuned one either.
+COMMON = {"timezone": "UTC", "max_connections": 50, "log_min_messages": "warning"}
 SOURCE = {**COMMON, "wal_level": "logical", "fsync": "off", "max_wal_senders": 20, "max_replication_slots": 60}
 # Else a subscription may wait five seconds before it starts.
 TARGET = {**COMMON, "max_logical_replication_workers": 4, "wal_retrieve_retry_interval": "10ms"}

@@ -87,8 +87,8 @@ static const Kind database_kinds[] = {
      " join pg_trigger t on t.tgrelid = c.oid where not t.tgisinternal and" USERS_OWN("n")},
     {"event trigger", 0,
      "select quote_ident(e.evtname), concat_ws(' ', e.evtevent, e.evtfoid::regproc, nullif(" SORTED(
-         "e.evttags") ", '')) from"
-                      " pg_event_trigger e where e.evtname !~ '^(0_)?keybridge'"},
+         "e.evttags") ", '')) from pg_event_trigger e join pg_proc p on p.oid = e.evtfoid join"
+                      " pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'keybridge'"},
     {"rule", 0,
      "select " REL
      " || ' ' || quote_ident(r.rulename), concat_ws(' ', pg_get_ruledef(r.oid), r.ev_enabled)" CLASSES
