@@ -1,6 +1,8 @@
 """keybridge bench, small: what it measures is the machine's matter, that it compares and tidies up isn't."""
 import json
 
+import pytest
+
 MADE = ("select datname from pg_database where datname like 'keybridge\\_bench%%' union all "
         "select slot_name from pg_replication_slots where slot_name like 'keybridge\\_bench%%' union all "
         "select subname from pg_subscription")
@@ -14,12 +16,13 @@ def left(pair):
     return [row for server in (pair.source, pair.target) for row in server.sql(MADE)]
 
 
+@pytest.mark.slow
 def test_drain(pair):
     done = json.loads(bench(pair, "drain", "--json", "--scale=1", "--only=tpcb,bulk,many").out)
     assert [r["backlog"] for r in done] == ["tpcb", "bulk", "many"]
     for result in done:
         assert result["native"]["seconds"] > 0 and result["keybridge"]["rss_mib"] > 1
-        assert abs(result["ratio"] - result["keybridge"]["seconds"] / result["native"]["seconds"]) < 0.01
+        assert abs(result["ratio"] - result["keybridge"]["seconds"] / result["native"]["seconds"]) < 0.02   # rounded
         assert result["keybridge"]["source_cpu"] >= 0 and result["native"]["target_cpu"] >= 0
     assert left(pair) == []
 

@@ -185,6 +185,7 @@ def test_trap_028_a_target_that_is_stopped(source, fresh_server, make_pair, tmp_
     assert run.stop().code == 130
 
 
+@pytest.mark.slow
 def test_the_target_is_away(source, fresh_server, make_pair, tmp_path):
     """Killed and down for a while: the source goes on being received."""
     target = fresh_server("target")
@@ -232,6 +233,7 @@ def test_the_target_is_killed_while_relaying(source, fresh_server, make_pair, tm
     assert run.stop().code == 130
 
 
+@pytest.mark.slow
 def test_the_source_restarts_while_relaying(relayed, source):
     pair = relayed
     run = started(pair)
@@ -255,6 +257,7 @@ def test_the_source_restarts_while_relaying(relayed, source):
     assert run.stop().code == 130
 
 
+@pytest.mark.slow
 def test_trap_160_random_kills(relayed):
     pair = relayed
     moments = random.Random(SEED)

@@ -159,7 +159,7 @@ def test_ddl_inside(ready):
     """A table that was changed in a prepared transaction."""
     ready.both("create table u (a int primary key)")
     ready.target.sql("alter table u add b int default 7")
-    run = ready.start()
+    run = ready.start("--ddl=stop")
     ready.source.sql("insert into u values (0)")
     ready.caught_up()
     prepare(ready, "x", "alter table u add b int default 7", "insert into u values (1, 2)")

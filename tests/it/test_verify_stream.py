@@ -204,7 +204,7 @@ def test_a_batch_that_is_there_in_part_is_completed_first(stream):
     writer.start()
     try:
         for round_ in range(5):
-            dies = stream.start("--lanes=3", env={"KB_CRASH_AT": f"between-lane-commits:{2 + round_}"})
+            dies = stream.start("--lanes=3", env={"KB_CRASH_AT": f"between-lane-commits:{2 + round_}", "KB_ALL_LANES": "1"})
             dies.process.wait(60)
             lives = stream.start("--lanes=3")
             listening(stream)

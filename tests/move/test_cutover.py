@@ -212,7 +212,7 @@ def vacuuming(database):
 def test_an_autovacuum_is_sent_away(moved):
     """It holds a lock that conflicts with ours, for hours on a big table; the server cancels it only for somebody who waits."""
     moved.both(VACUUMED)
-    moved.source.sql("alter table v set (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, "
+    moved.both("alter table v set (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, "
                      "autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)")
     moved.source.sql(FILL)
     kb.wait_until(lambda: vacuuming(moved.source), 60, "autovacuum")
@@ -223,7 +223,7 @@ def test_an_autovacuum_is_sent_away(moved):
 
 def test_a_vacuum_by_hand_is_named(moved):
     moved.both(VACUUMED)
-    moved.source.sql("alter table v set (autovacuum_enabled = off)")
+    moved.both("alter table v set (autovacuum_enabled = off)")
     moved.source.sql(FILL)
     con = moved.source.connect()
     vacuum = threading.Thread(target=_slow_vacuum, args=(con,))

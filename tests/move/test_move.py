@@ -291,6 +291,7 @@ def test_killed_once_at_every_place(scene):
     scene.audit_is_sound()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_at_random_moments(scene):
     """Ten kills, wherever they fall; then it finishes."""
@@ -318,7 +319,7 @@ def test_killed_at_random_moments(scene):
     scene.audit_is_sound()
 
 
-RUNS = int(os.environ.get("KB_SNAPSHOTS", "3"))
+RUNS = int(os.environ.get("KB_SNAPSHOTS", "2"))
 
 
 @pytest.mark.parametrize("run", range(RUNS))
