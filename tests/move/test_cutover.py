@@ -337,6 +337,8 @@ def test_killed_at_each_step(moved, place):
     assert not (writable(moved.source) and writable(moved.target))
     done = cutover(moved)
     assert done.code == 0, done
+    over = PLACES.index(place) >= PLACES.index("cutover-opening")      # from there on the source must not be opened again
+    assert over == ("finishing a cut-over that was interrupted" in done.err), done
     assert not writable(moved.source) and writable(moved.target)
     assert moved.target.one("select count(*) from t") == 1
     assert moved.target.one("select nextval('s')") == 6
