@@ -284,7 +284,7 @@ def test_kill_at(relayed, point):
     pair = relayed
     pair.replicate(code=0)
     held = stall(pair)
-    load(pair)
+    load(pair, *((200, 400) if point == "relay-rotated:3" else ()))     # three segments full
     run = pair.start("--relay-after=300ms", "--relay-limit=100MiB", env={"KB_CRASH_AT": point})
     done = run.wait(60)
     assert done.code == -9 and "crash point" in done.err, done

@@ -246,6 +246,8 @@ def burn_oids(database, count):
 
 def alike(make_pair, source, target, statements):
     """A pair on which the same statements gave types of the same oids, as a physical copy has them."""
+    if source.major != target.major:
+        pytest.skip("a physical copy has its source's version")
     for _ in range(5):
         pair = make_pair(source, target)
         next_oids = [d.one("select pg_nextoid('pg_type', 'oid', 'pg_type_oid_index')::int8") for d in (pair.source, pair.target)]
