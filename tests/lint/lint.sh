@@ -54,6 +54,7 @@ check "C format" format
 check "docs/options.md is fresh" fresh docs/options.md markdown
 check "docs/keybridge.ini is fresh" fresh docs/keybridge.ini ini
 check "docs/errors.md names every kind" kinds
+check "docs/traps.md names every trap and real tests" tests/lint/traps.py
 check "shell scripts" scripts
 check "Python syntax" python
 check "man pages" test -s build/man/keybridge.1 -a -s build/man/keybridge.conf.5
