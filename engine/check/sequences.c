@@ -8,7 +8,9 @@
         */
 #define NEARLY_FULL 90.0
 
-/* pg_sequence_last_value is NULL where nextval wasn't called yet; those are read from the sequence
+/* Left out: an extension's that the user may not set (the preflight names them).
+ *
+ * pg_sequence_last_value is NULL where nextval wasn't called yet; those are read from the sequence
  * itself, because setval(…, false) may have left any value there. An owning column may be narrower
  * than its sequence: then that is the end. */
 static const char list_sql[] =
@@ -24,6 +26,8 @@ static const char list_sql[] =
     " left join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid"
     " where c.relkind = 'S' and c.relpersistence <> 't' and n.nspname !~ '^pg_' and n.nspname not in"
     " ('information_schema', 'keybridge', 'rdsadmin', 'rds_tools', 'aws_commons', 'aws_s3', 'aws_lambda', 'aws_ml')"
+    " and (has_sequence_privilege(s.seqrelid, 'UPDATE') or not exists (select from pg_depend e"
+    "  where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'))"
     " order by n.nspname::text collate \"C\", c.relname::text collate \"C\", d.deptype desc nulls last";
 
 /* One side's sequences, as read. */

@@ -91,6 +91,13 @@ static const Check database_checks[] = {
      " || ' ' || quote_ident(t.tgname) from pg_trigger t join pg_class c on c.oid = t.tgrelid join"
      " pg_namespace n on n.oid = c.relnamespace where t.tgenabled in ('A', 'R') and not t.tgisinternal order by 1",
      "triggers that fire for a replica role too: disabled on the new side until it is opened", ""},
+    {"extension's sequence", FINDING_WARN,
+     "select " TABLE_NAME
+     " from pg_sequence s join pg_class c on c.oid = s.seqrelid join pg_namespace n on n.oid ="
+     " c.relnamespace join pg_depend e on e.classid = 'pg_class'::regclass and e.objid = s.seqrelid and e.deptype = 'e'"
+     " where not has_sequence_privilege(s.seqrelid, 'UPDATE') order by 1",
+     "sequences of extensions that the user may not set: they go on from where they were at the snapshot",
+     "have them set on the new side, by whoever may, before it is opened"},
     {"event trigger", FINDING_NOTE,
      "select quote_ident(evtname) from pg_event_trigger where evtenabled in ('A', 'R') order by 1",
      "event triggers that fire for a replica role too: they fire for DDL that the stream applies",
