@@ -667,29 +667,8 @@ static void put_where_row(Buf *sql, const PgShape *shape, int key_first)
     }
 }
 
-/* Columns of the whole row in a fixed order: those with USE_KEY. */
-static void put_row(Buf *sql, const PgShape *shape, int key_first, bool params)
-{
-    const char *comma = "row(";
-    int n = key_first;
-
-    for (unsigned i = 0; i < shape->table->base.rel->column_count; i++) {
-        if (!(shape->uses[i] & USE_KEY))
-            continue;
-        buf_puts(sql, comma);
-        n++;
-        if (params) {
-            buf_printf(sql, "$%d", n);
-        } else {
-            buf_puts(sql, "x.");
-            put_column(sql, shape, i);
-        }
-        comma = ", ";
-    }
-    buf_puts(sql, ")::pg_catalog.record");
-}
-
-static void put_row_text(Buf *sql, const PgShape *shape, int key_first, bool params)
+/* Columns of the whole row in a fixed order, those with USE_KEY: as parameters, or of x. */
+static void put_row(Buf *sql, const PgShape *shape, int key_first, bool params, const char *as)
 {
     const char *comma = "row(";
     int n = key_first;
@@ -707,8 +686,11 @@ static void put_row_text(Buf *sql, const PgShape *shape, int key_first, bool par
         }
         comma = ", ";
     }
-    buf_puts(sql, ")::pg_catalog.text collate pg_catalog.\"C\"");
+    buf_printf(sql, ")::pg_catalog.%s", as);
 }
+
+#define AS_RECORD "record"
+#define AS_TEXT   "text collate pg_catalog.\"C\""
 
 static void put_alike(Buf *sql, const PgShape *shape, int key_first, bool as_text)
 {
@@ -749,9 +731,9 @@ static void put_match(Buf *sql, const PgShape *shape, int key_first)
         if (branch || shape->table->base.rel->column_count == 0) {
             put_alike(sql, shape, key_first, branch == 1);
         } else {
-            put_row(sql, shape, key_first, false);
+            put_row(sql, shape, key_first, false, AS_RECORD);
             buf_puts(sql, " operator(pg_catalog.*=) ");
-            put_row(sql, shape, key_first, true);
+            put_row(sql, shape, key_first, true, AS_RECORD);
         }
         buf_puts(sql, " limit 1)");
     }
@@ -775,14 +757,14 @@ static void put_match_many(Buf *sql, const PgShape *shape, int count, int key_fi
     bool update = shape->verb == PG_MATCH_UPDATE;
 
     buf_printf(sql, "with w%sselect u.*, ", as);
-    put_row_text(sql, shape, key_first, true);
+    put_row(sql, shape, key_first, true, AS_TEXT);
     buf_puts(sql, " as t from");
     put_unnest(sql, count);
     buf_printf(
         sql, "), u%sselect w.*, pg_catalog.row_number() over (partition by w.t) as k from w), x%s",
         as, as);
     buf_puts(sql, "select x.tableoid as o, x.ctid as c, ");
-    put_row_text(sql, shape, key_first, false);
+    put_row(sql, shape, key_first, false, AS_TEXT);
     buf_puts(sql, " as t from ");
     pg_put_target(sql, shape->table);
     buf_printf(sql,

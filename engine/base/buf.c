@@ -183,6 +183,16 @@ void buf_put_json(Buf *buf, Span text)
     buf_putc(buf, '"');
 }
 
+void buf_put_member(Buf *buf, const char *name, const char *text)
+{
+    buf_put_json(buf, span_str(name));
+    buf_putc(buf, ':');
+    if (text)
+        buf_put_json(buf, span_str(text));
+    else
+        buf_puts(buf, "null");
+}
+
 bool buf_ok(const Buf *buf, const char *what, Err *err)
 {
     return !buf->overflowed ||

@@ -44,6 +44,7 @@ void buf_putc(Buf *buf, char c);
 void buf_printf(Buf *buf, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* As a JSON string with its quotes; bytes that aren't UTF-8 come out as U+FFFD. */
 void buf_put_json(Buf *buf, Span text);
+void buf_put_member(Buf *buf, const char *name, const char *text); /* "name":"text", or null */
 
 static inline void buf_put_span(Buf *buf, Span span)
 {

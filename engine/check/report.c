@@ -2,16 +2,6 @@
 #include "engine/check/sequences.h"
 #include "engine/check/verify.h"
 
-static void put_str(Buf *out, const char *name, const char *value)
-{
-    buf_put_json(out, span_str(name));
-    buf_putc(out, ':');
-    if (value)
-        buf_put_json(out, span_str(value));
-    else
-        buf_puts(out, "null");
-}
-
 static void put_u64(Buf *out, const char *name, uint64_t value)
 {
     buf_printf(out, ",\"%s\":%" PRIu64, name, value);
@@ -25,7 +15,7 @@ static void put_bool(Buf *out, const char *name, bool value)
 static void put_more(Buf *out, const char *name, const char *value)
 {
     buf_putc(out, ',');
-    put_str(out, name, value);
+    buf_put_member(out, name, value);
 }
 
 static void put_row(Buf *out, const VerifyRow *row)
@@ -34,7 +24,7 @@ static void put_row(Buf *out, const VerifyRow *row)
         [ROW_MISSING] = "missing", [ROW_EXTRA] = "extra", [ROW_CHANGED] = "changed"};
 
     buf_putc(out, '{');
-    put_str(out, "kind", kinds[row->kind]);
+    buf_put_member(out, "kind", kinds[row->kind]);
     put_more(out, "key", row->key);
     if (row->columns)
         put_more(out, "columns", row->columns);
@@ -50,7 +40,7 @@ static void put_row(Buf *out, const VerifyRow *row)
 static void put_error(Buf *out, const Err *err)
 {
     buf_puts(out, ",\"error\":{");
-    put_str(out, "kind", err_kind_name(err->kind));
+    buf_put_member(out, "kind", err_kind_name(err->kind));
     put_more(out, "code", err->code);
     put_more(out, "text", err->text);
     put_more(out, "hint", err->hint);
@@ -60,7 +50,7 @@ static void put_error(Buf *out, const Err *err)
 static void put_table(Buf *out, const VerifyTable *table)
 {
     buf_putc(out, '{');
-    put_str(out, "schema", table->schema);
+    buf_put_member(out, "schema", table->schema);
     put_more(out, "table", table->name);
     put_more(out, "verdict", verify_verdict_name(table->verdict));
     put_bool(out, "keyless", table->keyless);
@@ -89,7 +79,7 @@ static void put_table(Buf *out, const VerifyTable *table)
 static void put_drift(Buf *out, const TableDrift *drift)
 {
     buf_putc(out, '{');
-    put_str(out, "kind", table_drift_name(drift->kind));
+    buf_put_member(out, "kind", table_drift_name(drift->kind));
     put_more(out, "schema", drift->schema);
     put_more(out, "table", drift->table);
     put_more(out, "column", drift->column);
@@ -103,7 +93,7 @@ void verify_json(const VerifyResult *result, Buf *out)
     char position[POSITION_TEXT];
 
     buf_putc(out, '{');
-    put_str(out, "database", result->database);
+    buf_put_member(out, "database", result->database);
     put_bool(out, "equal", verify_equal(result));
     put_more(out, "how", result->how == VERIFY_AT_POSITION ? "at position" : "as is");
     put_more(out, "position",
@@ -129,7 +119,7 @@ void verify_json(const VerifyResult *result, Buf *out)
     buf_puts(out, "],\"left_out\":[");
     for (size_t i = 0; i < result->left_out_count; i++) {
         buf_puts(out, i ? ",{" : "{");
-        put_str(out, "schema", result->left_out[i].schema);
+        buf_put_member(out, "schema", result->left_out[i].schema);
         put_more(out, "name", result->left_out[i].name);
         put_more(out, "why", result->left_out[i].why);
         buf_putc(out, '}');
@@ -154,7 +144,7 @@ static void put_state(Buf *out, const char *name, const SequenceState *state)
 void sequences_json(const SequencesResult *result, Buf *out)
 {
     buf_putc(out, '{');
-    put_str(out, "database", result->database);
+    buf_put_member(out, "database", result->database);
     put_u64(out, "count", result->count);
     put_u64(out, "different", result->different);
     put_u64(out, "raised", result->raised);
@@ -166,7 +156,7 @@ void sequences_json(const SequencesResult *result, Buf *out)
         const Sequence *s = &result->items[i];
 
         buf_puts(out, i ? ",{" : "{");
-        put_str(out, "schema", s->schema);
+        buf_put_member(out, "schema", s->schema);
         put_more(out, "name", s->name);
         put_more(out, "owned_by", s->owned_by);
         put_bool(out, "identity", s->identity);

@@ -147,13 +147,6 @@ static void print_text(const Seen *seen)
                strtod(fact(seen, "", "blocked_us"), NULL) / 1000);
 }
 
-static void put_member(Buf *out, const char *name, const char *value)
-{
-    buf_put_json(out, span_str(name));
-    buf_putc(out, ':');
-    buf_put_json(out, span_str(value));
-}
-
 static void print_json(const Seen *seen)
 {
     AUTO_BUF out;
@@ -161,21 +154,21 @@ static void print_json(const Seen *seen)
 
     buf_init(&out, MIB(64));
     buf_putc(&out, '{');
-    put_member(&out, "what", fact(seen, "", "what"));
+    buf_put_member(&out, "what", fact(seen, "", "what"));
     buf_putc(&out, ',');
-    put_member(&out, "migration", fact(seen, "", "id"));
+    buf_put_member(&out, "migration", fact(seen, "", "id"));
     buf_putc(&out, ',');
-    put_member(&out, "cutover", cutover_text(seen));
+    buf_put_member(&out, "cutover", cutover_text(seen));
     buf_puts(&out, ",\"phases\":[");
     for (size_t i = 0; i < seen->phase_count; i++) {
         const JournalPhase *p = &seen->phases[i];
 
         buf_puts(&out, i ? ",{" : "{");
-        put_member(&out, "phase", p->name);
+        buf_put_member(&out, "phase", p->name);
         buf_putc(&out, ',');
-        put_member(&out, "state", p->state);
+        buf_put_member(&out, "state", p->state);
         buf_printf(&out, ",\"took_ms\":%" PRIu64 ",\"attempts\":%u,", took_ms(p), p->attempts);
-        put_member(&out, "error", p->error);
+        buf_put_member(&out, "error", p->error);
         buf_putc(&out, '}');
     }
     buf_puts(&out, "],\"databases\":[");
@@ -185,11 +178,11 @@ static void print_json(const Seen *seen)
         if (*seen->facts[i].scope || strncmp(seen->facts[i].key, "database.", 9) != 0)
             continue;
         buf_puts(&out, databases++ ? ",{" : "{");
-        put_member(&out, "database", name);
+        buf_put_member(&out, "database", name);
         buf_putc(&out, ',');
-        put_member(&out, "slot", fact(seen, name, "slot"));
+        buf_put_member(&out, "slot", fact(seen, name, "slot"));
         buf_putc(&out, ',');
-        put_member(&out, "start", fact(seen, name, "start"));
+        buf_put_member(&out, "start", fact(seen, name, "start"));
         buf_printf(&out, ",\"progress\":%s}",
                    *fact(seen, name, "progress") ? fact(seen, name, "progress") : "null");
     }

@@ -215,15 +215,6 @@ static bool verify_one(const Conf *conf, const char *database, const Stop *stop,
     return true;
 }
 
-static void put_member(Buf *json, const char *name, const char *text)
-{
-    buf_printf(json, "\"%s\":", name);
-    if (text)
-        buf_put_json(json, span_str(text));
-    else
-        buf_puts(json, "null");
-}
-
 static void print_definitions(const char *database, const Drift *drift, Arena *arena, Buf *json)
 {
     for (size_t i = 0; i < drift->count; i++) {
@@ -234,15 +225,15 @@ static void print_definitions(const char *database, const Drift *drift, Arena *a
             continue;
         }
         buf_puts(json, json->len ? ",{" : "{");
-        put_member(json, "database", database);
+        buf_put_member(json, "database", database);
         buf_putc(json, ',');
-        put_member(json, "kind", item->kind);
+        buf_put_member(json, "kind", item->kind);
         buf_putc(json, ',');
-        put_member(json, "name", item->name);
+        buf_put_member(json, "name", item->name);
         buf_putc(json, ',');
-        put_member(json, "source", item->source);
+        buf_put_member(json, "source", item->source);
         buf_putc(json, ',');
-        put_member(json, "target", item->target);
+        buf_put_member(json, "target", item->target);
         buf_putc(json, '}');
     }
 }

@@ -9,14 +9,10 @@
 #include "engine/base/mono.h"
 #include "engine/stream/source.h"
 
-#define ACK_MS        100     /* between two confirmations, at least */
-#define STATUS_MS     10000   /* and at most */
 #define SYNC_MS       500     /* between two requests to sync */
 #define QUIET_MS      3000    /* between two notes that nothing has committed, */
 #define QUIET_BYTES   MIB(16) /* unless so much WAL was skipped */
 #define POLL_MS       20
-#define SILENCE_MS    60000
-#define SILENCE_LEAST 5000
 #define FIRST_WAIT_MS 200
 #define MOST_WAIT_MS  10000
 
@@ -143,35 +139,17 @@ static bool reply(Receiver *r, bool want_answer, Err *err)
     return true;
 }
 
-static unsigned status_ms(const Receiver *r)
-{
-    unsigned third = r->timeout_ms ? r->timeout_ms / 3 : STATUS_MS;
-
-    return third < STATUS_MS ? third : STATUS_MS;
-}
-
-static unsigned silence_ms(const Receiver *r)
-{
-    unsigned most = r->timeout_ms ? r->timeout_ms : SILENCE_MS;
-
-    return most < SILENCE_LEAST ? SILENCE_LEAST : most;
-}
-
 static bool keep_in_touch(Receiver *r, bool reading, Err *err)
 {
     uint64_t now = mono_ms(), since = now - r->replied_ms;
 
     if (!reading)
         r->heard_ms = now; /* nobody listens */
-    if (now - r->heard_ms > silence_ms(r)) {
-        err_fail(err, ERR_SOURCE, "no sign of life from the source for %" PRIu64 " s",
-                 (now - r->heard_ms) / 1000);
-        err_code(err, "08006");
-        return err_transient(err);
-    }
-    if (r->answer_now || since >= status_ms(r) ||
-        (since >= ACK_MS && position_compare(safe(r), r->replied) > 0))
-        return reply(r, reading && now - r->heard_ms >= status_ms(r), err);
+    if (!walsender_is_alive(r->timeout_ms, now - r->heard_ms, err))
+        return false;
+    if (r->answer_now || since >= walsender_status_ms(r->timeout_ms) ||
+        (since >= WALSENDER_ACK_MS && position_compare(safe(r), r->replied) > 0))
+        return reply(r, reading && now - r->heard_ms >= walsender_status_ms(r->timeout_ms), err);
     return true;
 }
 

@@ -22,15 +22,11 @@
 #include "engine/stream/walsender.h"
 
 #define FLIGHT_BATCHES 4       /* bytes of batches under way: this times batch_bytes */
-#define ACK_MS         100     /* between two confirmations, at least */
-#define STATUS_MS      10000   /* and at most, as PostgreSQL's own receiver */
 #define QUIET_MS       3000    /* between two empty transactions */
 #define QUIET_BYTES    MIB(16) /* or so much WAL, */
 #define QUIET_LEAST_MS 250     /* but no sooner */
 #define ASK_MS         1000    /* between two looks at the source's end of WAL */
 #define PING_MS        10      /* while an end position is waited for */
-#define SILENCE_MS     60000   /* without a sign of life, where wal_sender_timeout is off */
-#define SILENCE_LEAST  5000
 #define BEHIND_US      50000 /* a commit that is older when it arrives: the source has a backlog */
 #define RATE_MS        20    /* window for the bytes that tell the same of long transactions */
 #define RATE_BYTES     KIB(256)
@@ -528,20 +524,6 @@ static bool is_done(Session *s)
 
 /* Talking to the source */
 
-static unsigned silence_ms(const Session *s)
-{
-    unsigned most = s->facts.sender_timeout_ms ? s->facts.sender_timeout_ms : SILENCE_MS;
-
-    return most < SILENCE_LEAST ? SILENCE_LEAST : most;
-}
-
-static unsigned status_ms(const Session *s)
-{
-    unsigned third = s->facts.sender_timeout_ms ? s->facts.sender_timeout_ms / 3 : STATUS_MS;
-
-    return third < STATUS_MS ? third : STATUS_MS;
-}
-
 bool session_wants_input(const Session *s)
 {
     return !s->held && !s->passed && !assembler_has_full(s->assembler);
@@ -580,22 +562,19 @@ static bool keep_in_touch(Session *s, Err *err)
     uint64_t now = mono_ms();
     uint64_t since = now - s->replied_ms;
     bool waits = !position_is_none(s->until) && !s->passed && s->dry && reads_source(s);
-    bool silent = reads_source(s) && now - s->heard_ms >= status_ms(s);
+    bool silent =
+        reads_source(s) && now - s->heard_ms >= walsender_status_ms(s->facts.sender_timeout_ms);
 
     if (!s->sender)
         return true; /* the receiver does */
     if (!reads_source(s))
         s->heard_ms = now; /* nobody listens */
-    if (now - s->heard_ms > silence_ms(s)) {
-        err_fail(err, ERR_SOURCE, "no sign of life from the source for %" PRIu64 " s",
-                 (now - s->heard_ms) / 1000);
-        err_code(err, "08006");
-        return err_transient(err);
-    }
+    if (!walsender_is_alive(s->facts.sender_timeout_ms, now - s->heard_ms, err))
+        return false;
     if (waits && since >= PING_MS)
         return session_reply(s, true, err);
-    if (s->answer_now || since >= status_ms(s) ||
-        (since >= ACK_MS && position_compare(confirmable(s), s->replied) > 0))
+    if (s->answer_now || since >= walsender_status_ms(s->facts.sender_timeout_ms) ||
+        (since >= WALSENDER_ACK_MS && position_compare(confirmable(s), s->replied) > 0))
         return session_reply(s, silent, err);
     return true;
 }

@@ -11,6 +11,9 @@
 #include "engine/base/mono.h"
 #include "engine/base/reader.h"
 
+#define STATUS_MS     10000 /* as PostgreSQL's own receiver */
+#define SILENCE_MS    60000 /* without a sign of life, where wal_sender_timeout is off */
+#define SILENCE_LEAST 5000
 #define EPOCH_2000_US INT64_C(946684800000000)
 #define GULP_BYTES    MIB(1)
 #define NAP_US        1000
@@ -326,6 +329,25 @@ bool walsender_next(WalSender *sender, WalMessage *message, Err *err)
 }
 
 /* Answering */
+
+unsigned walsender_status_ms(unsigned timeout_ms)
+{
+    unsigned third = timeout_ms ? timeout_ms / 3 : STATUS_MS;
+
+    return third < STATUS_MS ? third : STATUS_MS;
+}
+
+bool walsender_is_alive(unsigned timeout_ms, uint64_t silent_ms, Err *err)
+{
+    unsigned most = timeout_ms ? timeout_ms : SILENCE_MS;
+
+    if (silent_ms <= most || silent_ms <= SILENCE_LEAST)
+        return true;
+    err_fail(err, ERR_SOURCE, "no sign of life from the source for %" PRIu64 " s",
+             silent_ms / 1000);
+    err_code(err, "08006");
+    return err_transient(err);
+}
 
 bool walsender_reply(WalSender *sender, Position received, Position durable, Position applied,
                      bool want_answer, Err *err)

@@ -49,6 +49,12 @@ short walsender_events(const WalSender *sender, bool want_input);
 MUST_USE bool walsender_read(WalSender *sender, bool behind, size_t *got, Err *err);
 MUST_USE bool walsender_next(WalSender *sender, WalMessage *message, Err *err);
 
+/* What keeps a connection alive, by the source's wal_sender_timeout in ms (0: off). */
+#define WALSENDER_ACK_MS 100                       /* between two confirmations, at least */
+unsigned walsender_status_ms(unsigned timeout_ms); /* and at most */
+/* Fails, as transient, when nothing was heard for too long. */
+MUST_USE bool walsender_is_alive(unsigned timeout_ms, uint64_t silent_ms, Err *err);
+
 /* Standby Status Update. Positions are what was received, what is flushed on the target (and may be
  * forgotten), what is committed there. */
 MUST_USE bool walsender_reply(WalSender *sender, Position received, Position durable,

@@ -164,13 +164,30 @@ static void test_json(void **state)
     }
 }
 
+static void a_member_is_text_or_null(void **state)
+{
+    AUTO_BUF buf;
+
+    (void)state;
+    buf_init(&buf, 100);
+    buf_put_member(&buf, "a", "x\"y");
+    buf_putc(&buf, ',');
+    buf_put_member(&buf, "b", NULL);
+    assert_string_equal(buf_str(&buf), "\"a\":\"x\\\"y\",\"b\":null");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_grow),          cmocka_unit_test(test_overflow_is_sticky),
-        cmocka_unit_test(test_empty_maximum), cmocka_unit_test(test_reserve),
-        cmocka_unit_test(test_integers),      cmocka_unit_test(test_printf),
-        cmocka_unit_test(test_wipe),          cmocka_unit_test(test_json),
+        cmocka_unit_test(a_member_is_text_or_null),
+        cmocka_unit_test(test_grow),
+        cmocka_unit_test(test_overflow_is_sticky),
+        cmocka_unit_test(test_empty_maximum),
+        cmocka_unit_test(test_reserve),
+        cmocka_unit_test(test_integers),
+        cmocka_unit_test(test_printf),
+        cmocka_unit_test(test_wipe),
+        cmocka_unit_test(test_json),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
